@@ -1,0 +1,126 @@
+"""Every reason code: what it says, whose side it is on, and what to do next.
+
+The first three letters name the side: ``INT`` intake, ``RUN`` the run, ``FRD`` integrity of claims,
+``STA`` statistics, ``OPS`` ours. Codes are wire format: they are never renamed.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """A reason code."""
+
+    INT_SCHEMA = "INT-SCHEMA"
+    INT_SIZE = "INT-SIZE"
+    INT_HASH = "INT-HASH"
+    INT_SIG = "INT-SIG"
+    INT_LATE = "INT-LATE"
+    INT_PARENT = "INT-PARENT"
+    INT_CAP = "INT-CAP"
+    INT_DUP = "INT-DUP"
+    INT_SEED = "INT-SEED"
+    INT_SCOPE = "INT-SCOPE"
+    INT_NOAPPLY = "INT-NOAPPLY"
+    INT_ABSENT = "INT-ABSENT"
+    INT_WITHHELD = "INT-WITHHELD"
+    INT_BARRED = "INT-BARRED"
+    RUN_IMPORT = "RUN-IMPORT"
+    RUN_OOM = "RUN-OOM"
+    RUN_NAN = "RUN-NAN"
+    RUN_STALL = "RUN-STALL"
+    RUN_SHAPE = "RUN-SHAPE"
+    RUN_INIT = "RUN-INIT"
+    RUN_PARAMS = "RUN-PARAMS"
+    RUN_BUDGET = "RUN-BUDGET"
+    RUN_CRASH = "RUN-CRASH"
+    FRD_CLAIM = "FRD-CLAIM"
+    FRD_REPLAY = "FRD-REPLAY"
+    FRD_CHAIN = "FRD-CHAIN"
+    STA_NOISE = "STA-NOISE"
+    STA_WORSE = "STA-WORSE"
+    STA_CONTINUE = "STA-CONTINUE"
+    STA_QUEUED = "STA-QUEUED"
+    STA_CROWN = "STA-CROWN"
+    STA_POOL = "STA-POOL"
+    OPS_INFRA = "OPS-INFRA"
+    OPS_HOLD = "OPS-HOLD"
+    OPS_NUMERIC = "OPS-NUMERIC"
+    OPS_CONFIG = "OPS-CONFIG"
+    OPS_CORRUPT = "OPS-CORRUPT"
+    OPS_DATA = "OPS-DATA"
+    OPS_DISK = "OPS-DISK"
+    OPS_SANDBOX = "OPS-SANDBOX"
+
+
+class Fault(StrEnum):
+    """Whose side a reason is on."""
+
+    MINER = "miner"
+    STATISTICS = "nobody"
+    OURS = "validator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What a reason code means to a person."""
+
+    code: Reason
+    sentence: str
+    next_step: str
+
+    @property
+    def fault(self) -> Fault:
+        """Return whose side the reason is on."""
+        if self.code.startswith("STA"):
+            return Fault.STATISTICS
+        return Fault.OURS if self.code.startswith("OPS") else Fault.MINER
+
+
+_TABLE: tuple[tuple[Reason, str, str], ...] = (
+    (Reason.INT_SCHEMA, "A file or structure does not have exactly the required fields.", "Build the bundle with `ralph miner` of this release; do not edit it by hand."),
+    (Reason.INT_SIZE, "Something is larger than the Rules allow.", "Make the named file smaller than the stated limit."),
+    (Reason.INT_HASH, "Bytes do not match the digest that names them.", "Upload the file again; nothing may change after its digest is on chain."),
+    (Reason.INT_SIG, "A signature does not verify under the key that must have made it.", "Sign with the hotkey that made the announcement."),
+    (Reason.INT_LATE, "It was on chain after its deadline.", "Announce before block A and submit before block S of the round."),
+    (Reason.INT_PARENT, "The patch was made for a recipe that is not the king's.", "Rebase on the king and announce again."),
+    (Reason.INT_CAP, "The cap on announcements of one coldkey is reached.", "Wait for the next round."),
+    (Reason.INT_DUP, "The same change was announced by somebody before.", "Submit a change of your own; cosmetic edits do not make one."),
+    (Reason.INT_SEED, "The run was made with a seed that the beacon did not draw.", "Prove with the seeds that `ralph miner` derives from beacon B1."),
+    (Reason.INT_SCOPE, "The patch touches something that is not patchable.", "Change only the paths and file types that the Rules list."),
+    (Reason.INT_NOAPPLY, "The patch does not apply to the king's recipe.", "Make the diff against the king's tree."),
+    (Reason.INT_ABSENT, "Announced, but the proof was not on chain by its deadline.", "Submit before block S of every round while the contest runs."),
+    (Reason.INT_WITHHELD, "A file that the bundle names could not be fetched.", "Keep every file of the bundle in the store until the case is terminal."),
+    (Reason.INT_BARRED, "This hotkey is barred after a forgery.", "None until the stated block."),
+    (Reason.RUN_IMPORT, "The recipe could not be imported or built.", "Run `ralph train` on the patched recipe and fix the error it prints."),
+    (Reason.RUN_OOM, "The run needed more memory than the rung allows.", "Use less memory."),
+    (Reason.RUN_NAN, "A loss, gradient or weight was not finite.", "Lower the learning rate or fix the numerics."),
+    (Reason.RUN_STALL, "The worker did not answer within the deadline.", "Make a step faster; the worker must answer every request."),
+    (Reason.RUN_SHAPE, "The worker sent something of another shape or kind than it must.", "Keep the interface that recipe/README.md describes."),
+    (Reason.RUN_INIT, "A parameter tensor is the same under two seeds but is no declared constant.", "Initialise from torch's random generator or with a constant."),
+    (Reason.RUN_PARAMS, "More parameters than the rung allows.", "Make the model smaller."),
+    (Reason.RUN_BUDGET, "The plan does not fit the budget of the rung.", "Keep steps x batch x sequence within the token budget and the step limit."),
+    (Reason.RUN_CRASH, "The recipe raised an error or its process ended.", "Run `ralph train` on the patched recipe and fix the error it prints."),
+    (Reason.FRD_CLAIM, "The model claims losses that it cannot reproduce from prefixes alone.", "A model must be causal; `ralph miner preflight` runs the same measurement."),
+    (Reason.FRD_REPLAY, "A re-run of the claimed run gave another result.", "Submit only runs that the host made with the announced patch and seed."),
+    (Reason.FRD_CHAIN, "The transcript is not one unbroken chain over the plan.", "Submit the transcript as the host wrote it."),
+    (Reason.STA_NOISE, "The effect is not distinguishable from noise at this look.", "Look for a larger effect, or for one with less variance."),
+    (Reason.STA_WORSE, "The change made the recipe worse.", "Try something else; the row is kept so that others need not try it again."),
+    (Reason.STA_CONTINUE, "Promising: the contest goes on with fresh seeds.", "Keep the miner running; the next look needs its runs."),
+    (Reason.STA_QUEUED, "More cases than this round can judge.", "Nothing to do: it keeps its place."),
+    (Reason.STA_CROWN, "Decisively better than the king on fresh seeds.", "Nothing to do: this is the king now."),
+    (Reason.STA_POOL, "The pool of king runs is still being measured.", "Wait for the next round."),
+    (Reason.OPS_INFRA, "Something on the judging side failed.", "Nothing to do: it is retried and costs you nothing."),
+    (Reason.OPS_HOLD, "The judges doubt themselves and keep paying the last verified king.", "Nothing to do: the operator is told."),
+    (Reason.OPS_NUMERIC, "Two honest computations disagreed beyond the tolerance.", "Nothing to do: it is measured again."),
+    (Reason.OPS_CONFIG, "The configuration cannot be used.", "Correct the named value; `ralph config check` shows all of them."),
+    (Reason.OPS_CORRUPT, "Stored state does not verify.", "Restore the named file from a copy; nothing was overwritten."),
+    (Reason.OPS_DATA, "The data on disk is not the data that the Rules name.", "Run `ralph data verify`, then `ralph data prepare`."),
+    (Reason.OPS_DISK, "The disk is full.", "Free space and start again; finished work is kept."),
+    (Reason.OPS_SANDBOX, "No working sandbox on this machine.", "Run `ralph doctor`: it says what to install or to allow."),
+)  # fmt: skip
+
+EXPLANATIONS: dict[Reason, Explanation] = {
+    code: Explanation(code=code, sentence=sentence, next_step=next_step) for code, sentence, next_step in _TABLE
+}
+"""Explanation of every reason code."""

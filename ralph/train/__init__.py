@@ -1,0 +1,1 @@
+"""Host-owned training: serve tokens, count, time, snapshot, write the transcript."""
