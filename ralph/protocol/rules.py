@@ -151,6 +151,8 @@ class Rules(Canonical):
 
     version: U64
     track: str
+    track_number: U64
+    """The track's byte in the slot."""
     genesis_tree: Digest
     rounds: RoundRules
     patch: PatchRules
@@ -162,8 +164,7 @@ class Rules(Canonical):
     emission: EmissionRules
     announcements_per_coldkey: U64
     defer_limit: U64
-    derived_distance: Real
-    """A trajectory closer to an earlier contender than this fraction of its distance to the king is derived."""
+    """How often work that failed on our side is tried before the case is set aside."""
 
     def rung(self, name: str) -> Rung:
         """Return the rung called ``name``. Raises KeyError when the ladder has none."""

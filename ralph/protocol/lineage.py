@@ -1,0 +1,87 @@
+"""The throne and the contests around it: everything that one round hands to the next.
+
+The state is derived from Records and from nothing else; an empty throne does not exist, because
+round 0 starts with the genesis recipe as king.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ralph.protocol.canonical import Digest
+
+ContestStage = Literal["filter", "proof"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KingRun:
+    """One validator run of a king during his reign."""
+
+    seed: int
+    val_bpb: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedRun:
+    """Challenger and king on one fresh seed."""
+
+    seed: int
+    challenger: float
+    king: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contest:
+    """A screened case on its way through filter and proof."""
+
+    announcement: Digest
+    hotkey: str
+    coldkey: str
+    tree: Digest
+    normalised: Digest
+    stage: ContestStage
+    opened_round: int
+    entry: int = 0
+    """Number of its proof entry in this reign, 0 before."""
+    runs: tuple[PairedRun, ...] = ()
+    """Runs of the present stage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reign:
+    """A king and when he was crowned."""
+
+    tree: Digest
+    hotkey: str
+    """Empty for the genesis recipe, which earns for the subnet owner."""
+    crowned_round: int
+    gain_bpb: float = 0.0
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throne:
+    """State after a round."""
+
+    round_index: int
+    """Last round folded in, -1 before round 0."""
+    lineage: tuple[Reign, ...]
+    pool: tuple[KingRun, ...] = ()
+    """All king runs of this reign."""
+    entries: int = 0
+    """Proof entries so far in this reign, over all coldkeys."""
+    entered: frozenset[bytes] = field(default_factory=frozenset)
+    """Normalised digests that entered the filter in this reign."""
+    contests: tuple[Contest, ...] = ()
+    seen_announcements: frozenset[bytes] = field(default_factory=frozenset)
+    seen_patches: tuple[tuple[bytes, str], ...] = ()
+    """(normalised digest, hotkey) of every tree that was opened, in order."""
+
+    @property
+    def king(self) -> Reign:
+        """Return the reigning king."""
+        return self.lineage[-1]
+
+    @staticmethod
+    def genesis(tree: bytes) -> "Throne":
+        """Return the state before round 0."""
+        return Throne(round_index=-1, lineage=(Reign(tree=tree, hotkey="", crowned_round=0, tag="recipe-v1.0.0"),))

@@ -1,0 +1,89 @@
+"""A Measurement: a number executed and signed by a validator."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from ralph.protocol.announcement import ShortText
+from ralph.protocol.canonical import U64, Canonical, Digest, Real, digest
+
+Role = Literal["king", "challenger"]
+Stage = Literal["pool", "screen", "filter", "proof"]
+SET_TAG = "recipe-net/measurement-set/v1"
+
+
+class SourceValue(Canonical):
+    """val_bpb on the documents of one source."""
+
+    TAG: ClassVar[str] = "recipe-net/source-value/v1"
+
+    source: ShortText
+    val_bpb: Real
+    documents: U64
+
+
+class Score(Canonical):
+    """The outcome of claim-then-audit on the hidden documents."""
+
+    TAG: ClassVar[str] = "recipe-net/score/v1"
+
+    val_bpb: Real
+    claimed_bpb: Real
+    correction_nats: Real
+    standard_error_nats: Real
+    worst_mismatch_nats: Real
+    cells: U64
+    documents: U64
+    claims: Digest
+    """Digest of the frozen claims, which fixed the draw of the cells."""
+    sources: tuple[SourceValue, ...]
+
+
+class Failure(Canonical):
+    """Why there is no score: the recipe's own doing, with a reason code."""
+
+    TAG: ClassVar[str] = "recipe-net/failure/v1"
+
+    reason: ShortText
+    detail: ShortText
+
+
+class Measurement(Canonical):
+    """One run of one tree with one seed, and its score or failure.
+
+    ``executed`` says whether the validator trained it himself; a filter run is the miner's training,
+    scored by the validator. No field depends on the clock, so a repeat gives the same bytes.
+    """
+
+    TAG: ClassVar[str] = "recipe-net/measurement/v1"
+
+    round: U64
+    executor: ShortText
+    role: Role
+    stage: Stage
+    tree: Digest
+    rung: Annotated[str, Field(max_length=8)]
+    seed: U64
+    executed: bool
+    environment: Digest
+    transcript_root: Digest | None
+    segments_root: Digest | None
+    weights: Digest | None
+    parameters: U64
+    tokens: U64
+    score: Score | None
+    failure: Failure | None
+
+
+class SignedMeasurement(Canonical):
+    """A Measurement with the executor's ed25519 signature over its digest."""
+
+    TAG: ClassVar[str] = "recipe-net/signed-measurement/v1"
+
+    measurement: Measurement
+    signature: Annotated[bytes, Field(min_length=64, max_length=64)]
+
+
+def set_digest(measurements: tuple[SignedMeasurement, ...]) -> bytes:
+    """Return the digest of a round's measurements, published on chain before they are opened."""
+    return digest(SET_TAG, [item.measurement.digest() for item in measurements])

@@ -1,0 +1,94 @@
+"""Network profiles: Rules plus the identity of the chain they hold on.
+
+The devnet profile is derived from the data that is on the machine, so `ralph init` writes it once the
+data exists. testnet and mainnet profiles do not exist yet.
+"""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from ralph.protocol.canonical import U64, Canonical, Digest
+from ralph.protocol.rules import (
+    BundleRules,
+    CrownRules,
+    DataRules,
+    EmissionRules,
+    EvaluationRules,
+    PatchRules,
+    RoundRules,
+    Rules,
+    Rung,
+)
+
+MIB = 1024 * 1024
+MAX_PROFILE_BYTES = 1 << 16
+
+
+class NetworkProfile(Canonical):
+    """Which chain, and by which rules."""
+
+    TAG: ClassVar[str] = "recipe-net/network-profile/v1"
+
+    name: Annotated[str, Field(pattern="^(devnet|testnet|mainnet)$")]
+    chain: Digest
+    """Hash of the chain's genesis block."""
+    netuid: U64
+    rules: Rules
+
+
+LADDER = (
+    Rung(name="C1", width=32, sequence=64, tokens=102_400, max_steps=200, max_parameters=150_000, max_memory_bytes=2048 * MIB, timeout_s=120, segments=5),
+    Rung(name="C2", width=64, sequence=128, tokens=409_600, max_steps=400, max_parameters=400_000, max_memory_bytes=2048 * MIB, timeout_s=600, segments=5),
+    Rung(name="C3", width=128, sequence=128, tokens=512_000, max_steps=500, max_parameters=2_000_000, max_memory_bytes=4096 * MIB, timeout_s=1800, segments=5),
+)  # fmt: skip
+"""The CPU ladder. GPU rungs are not defined yet."""
+
+DEVNET_CROWN = CrownRules(
+    rung="C1",
+    sigma=0.013,
+    variance_reference=0.0002,
+    control_weight=0.4,
+    pool_runs=8,
+    screen_runs=1,
+    screen_threshold=0.5,
+    filter_looks=(2, 4),
+    filter_drop=(0.3, 1.5),
+    filter_advance=(3.0, 1.5),
+    proof_looks=(4, 8),
+    proof_weights=(0.3, 0.7),
+    proof_drop=(0.6, 0.6),
+    alpha_reign=0.08,
+    minimum_gain_sigmas=0.1,
+    probation_runs=8,
+    max_cases_per_round=64,
+)
+"""The crown rule at devnet size; sigma and v_ref are those of the genesis recipe at C1 on standard-library text."""
+
+
+def devnet_rules(*, genesis_tree: bytes, manifest: bytes, vocabulary: int, hidden: bytes, first_block: int = 1) -> Rules:
+    """Return the devnet's Rules over the data and recipe of this machine."""
+    return Rules(
+        version=1,
+        track="small-lm-cpu",
+        track_number=1,
+        genesis_tree=genesis_tree,
+        rounds=RoundRules(length=40, announce_end=8, beacon_one=11, submit_end=18, beacon_two=21, measure_end=32, first_block=first_block),
+        patch=PatchRules(
+            patchable=("model.py", "optim.py", "train.py", "data.py", "config/base.toml", "pieces/"),
+            suffixes=(".py", ".toml"),
+            max_patch_bytes=65_536,
+            max_file_bytes=131_072,
+            max_changed_files=8,
+            max_added_lines=400,
+            max_literal_bytes=4_096,
+        ),
+        bundle=BundleRules(max_files=64, max_total_bytes=64 * MIB, max_path_length=120, max_document_bytes=16_384),
+        ladder=LADDER,
+        data=DataRules(manifest=manifest, vocabulary=vocabulary, hidden_commitment=hidden),
+        evaluation=EvaluationRules(documents=1024, uniform_cells=2048, weighted_cells=512, batch_rows=64, tau_nats=1e-5),
+        crown=DEVNET_CROWN,
+        emission=EmissionRules(king_share=0.9, probation_share=0.25, decay_per_round=0.99, royalty_generations=8),
+        announcements_per_coldkey=2,
+        defer_limit=3,
+    )
