@@ -1,0 +1,1 @@
+"""Chains and the keys that sign for them: one file per implementation of ``interfaces.Chain``."""

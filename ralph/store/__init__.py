@@ -1,0 +1,1 @@
+"""Bundle stores: one file per implementation of ``interfaces.BundleStore``."""
