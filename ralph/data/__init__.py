@@ -1,0 +1,1 @@
+"""Text to tokens to batches: prepare once, then read memory-mapped shards that are verified first."""

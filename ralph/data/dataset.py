@@ -1,0 +1,166 @@
+"""Prepared data, verified and memory-mapped. Needs numpy only.
+
+Training text is a stream of tokens per source; validation and hidden text are documents that become rows
+of one document each. Nothing here is private by itself: who may read a directory is for its permissions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from ralph.data.layout import CODE, Index, Tokens, map_file, map_filler, map_shard, map_token_bytes, read_manifest, way_out
+from ralph.errors import ConfigurationError
+from ralph.protocol.data import BOS, DataManifest, HiddenManifest
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+
+def _no_filler() -> Int32:
+    return np.zeros(0, np.int32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rows:
+    """N documents as rows for scoring: BOS, then the first T tokens of the document, then padding.
+
+    The token at column j + 1 is predicted at position j; the first ``lengths`` predictions of a row count.
+    """
+
+    tokens: Int32
+    """int32[N, T+1]"""
+    lengths: Int32
+    """int32[N]: scored tokens, at most T."""
+    byte_counts: Int64
+    """int64[N]: true UTF-8 bytes of the scored tokens."""
+    sources: tuple[str, ...]
+    digests: tuple[bytes, ...]
+    filler: Int32 = field(default_factory=_no_filler)
+    """int32[T+1]: what a padded column j holds, in every row alike; empty when the rows have no pattern."""
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DocumentSet:
+    """Documents of one split in manifest order, which is the order of their digests: a fixed shuffle."""
+
+    directory: Path
+    tokens: Tokens
+    index: Index
+    source_names: tuple[str, ...]
+    token_bytes: npt.NDArray[np.uint8]
+    """uint8[V]"""
+    pattern: Tokens
+    """Tokens of an unrelated public text, repeated for as long as padding is needed."""
+
+    def __len__(self) -> int:
+        return int(self.index.size)
+
+    def filler(self, width: int) -> Int32:
+        """Return the padding of ``width`` columns: int32[width]."""
+        return np.resize(self.pattern, width).astype(np.int32)
+
+    def rows(self, count: int | None, sequence: int) -> Rows:
+        """Return the first ``count`` documents (None: all) as rows of ``sequence`` + 1 tokens.
+
+        Raises:
+            ConfigurationError: OPS-DATA, fewer documents than asked for.
+        """
+        if count is not None and count > len(self):
+            detail = f"{self.directory} has {len(self)} documents, {count} are needed; {way_out(self.directory)}"
+            raise ConfigurationError(detail, code=CODE)
+        index = self.index[:count]
+        lengths = np.minimum(index["tokens"], sequence).astype(np.int32)
+        columns = np.arange(sequence)
+        scored = columns < lengths[:, None]
+        places = np.where(scored, index["offset"].astype(np.int64)[:, None] + columns, 0)
+        filler = self.filler(sequence + 1)
+        tokens = np.full((index.size, sequence + 1), BOS, np.int32)
+        tokens[:, 1:] = np.where(scored, self.tokens[places] if index.size else 0, filler[1:])
+        byte_counts = (self.token_bytes[tokens[:, 1:]] * scored).sum(axis=1, dtype=np.int64)
+        return Rows(
+            tokens=tokens,
+            lengths=lengths,
+            byte_counts=byte_counts,
+            sources=tuple(self.source_names[number] for number in index["source"]),
+            digests=tuple(row.tobytes() for row in index["digest"]),
+            filler=filler,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DataSet:
+    """The public data of a track."""
+
+    directory: Path
+    manifest: DataManifest
+    streams: Mapping[str, tuple[Tokens, ...]]
+    """Source -> its shards, each a packed stream: BOS, document, BOS, document."""
+    token_bytes: npt.NDArray[np.uint8]
+    """uint8[V]"""
+    validation: DocumentSet
+
+    @property
+    def vocabulary(self) -> int:
+        """Return the number of token ids V."""
+        return self.manifest.vocabulary
+
+    @property
+    def tokenizer_bytes(self) -> bytes:
+        """Return the tokenizer's JSON, verified."""
+        return map_file(self.directory, self.manifest.tokenizer).tobytes()
+
+
+def open_data(directory: Path, *, expect: bytes) -> DataSet:
+    """Verify and open the public data.
+
+    Args:
+        directory: What ``prepare`` wrote.
+        expect: Digest of the DataManifest, from Rules.
+
+    Raises:
+        ConfigurationError: OPS-DATA, missing or other data than expected.
+        CorruptStateError: OPS-DATA, files that differ from the manifest.
+    """
+    manifest = read_manifest(directory, DataManifest, expect=expect)
+    map_file(directory, manifest.tokenizer)
+    token_bytes, pattern = map_token_bytes(directory, manifest), map_filler(directory, manifest)
+    names = manifest.source_names
+    streams = {
+        source.name: tuple(map_shard(directory, shard, token_bytes=token_bytes, sources=len(names))[0] for shard in source.shards)
+        for source in manifest.sources
+    }
+    tokens, index = map_shard(directory, manifest.validation, token_bytes=token_bytes, sources=len(names))
+    validation = DocumentSet(directory=directory, tokens=tokens, index=index, source_names=names, token_bytes=token_bytes, pattern=pattern)
+    return DataSet(
+        directory=directory, manifest=manifest, streams=MappingProxyType(streams), token_bytes=token_bytes, validation=validation
+    )
+
+
+def open_hidden(directory: Path, *, expect: bytes, tokenizer: bytes | None = None) -> DocumentSet:
+    """Verify and open the hidden pool.
+
+    Args:
+        directory: The private directory that ``prepare`` wrote.
+        expect: Digest of the HiddenManifest, from Rules.
+        tokenizer: SHA-256 of the tokenizer of the public data; None where there is none to compare with.
+
+    Raises:
+        ConfigurationError: OPS-DATA, missing, other data than expected, or made with another tokenizer.
+        CorruptStateError: OPS-DATA, files that differ from the manifest.
+    """
+    manifest = read_manifest(directory, HiddenManifest, expect=expect)
+    if tokenizer is not None and manifest.tokenizer != tokenizer:
+        detail = f"{directory} was made with tokenizer {manifest.tokenizer.hex()[:16]}, the public data with {tokenizer.hex()[:16]}"
+        raise ConfigurationError(f"{detail}; {way_out(directory)}", code=CODE)
+    token_bytes = map_token_bytes(directory, manifest)
+    names = manifest.source_names
+    tokens, index = map_shard(directory, manifest.documents, token_bytes=token_bytes, sources=len(names))
+    pattern = map_filler(directory, manifest)
+    return DocumentSet(directory=directory, tokens=tokens, index=index, source_names=names, token_bytes=token_bytes, pattern=pattern)

@@ -1,0 +1,123 @@
+"""Manifests of the training data and of the hidden pool.
+
+A manifest names every file of its directory with size and SHA-256, so its own digest fixes all of
+them: the digest of the DataManifest is what Rules name, and the digest of the HiddenManifest is the
+commitment to the hidden pool. A manifest says nothing about where files are; names are plain file
+names inside one directory, so that no manifest can point outside of it.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from ralph.protocol.canonical import U64, Canonical, Digest
+
+MAX_MANIFEST_BYTES = 4 * 1024 * 1024
+"""Room for about 15,000 shards."""
+
+FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,99}$")]
+"""A file name inside the manifest's directory: never a path, never hidden."""
+
+SourceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+"""A named source of text that a recipe's mixture may weigh."""
+
+Vocabulary = Annotated[int, Field(ge=257, le=65536)]
+"""Token ids: one BOS, 256 bytes, merges. Tokens are stored as uint16."""
+
+BOS = 0
+"""The token id that begins every document."""
+
+
+class StoredFile(Canonical):
+    """One file, fixed by its content."""
+
+    TAG: ClassVar[str] = "recipe-net/data/file/v1"
+
+    name: FileName
+    size_bytes: U64
+    sha256: Digest
+
+
+class Shard(Canonical):
+    """Tokens of some documents and the index over them.
+
+    ``tokens`` is little-endian uint16: BOS and then the document, for every document. ``index`` has one
+    record per document, see ``ralph.data.layout.INDEX``.
+    """
+
+    TAG: ClassVar[str] = "recipe-net/data/shard/v1"
+
+    tokens: StoredFile
+    index: StoredFile
+    document_count: U64
+    token_count: U64
+    """Tokens of the documents, without their BOS."""
+    byte_count: U64
+    """UTF-8 bytes of the documents."""
+
+
+class Source(Canonical):
+    """One named source of training text."""
+
+    TAG: ClassVar[str] = "recipe-net/data/source/v1"
+
+    name: SourceName
+    shards: tuple[Shard, ...]
+
+
+class DataManifest(Canonical):
+    """Everything public: training shards by source, the validation shard, the tokenizer."""
+
+    TAG: ClassVar[str] = "recipe-net/data-manifest/v1"
+
+    corpus: str
+    """Where the text came from, for people."""
+    vocabulary: Vocabulary
+    tokenizer: StoredFile
+    token_bytes: StoredFile
+    """uint8[vocabulary]: UTF-8 bytes of each token; 0 for BOS and for ids that no text produces."""
+    filler: StoredFile
+    """uint16: tokens of an unrelated public text, the pattern that pads rows."""
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    validation: Shard
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """Return the names of the sources in their order."""
+        return tuple(source.name for source in self.sources)
+
+    def shards(self) -> Iterator[Shard]:
+        """Yield every shard."""
+        for source in self.sources:
+            yield from source.shards
+        yield self.validation
+
+    def files(self) -> Iterator[StoredFile]:
+        """Yield every file of the directory but the manifest itself."""
+        yield from (self.tokenizer, self.token_bytes, self.filler)
+        for shard in self.shards():
+            yield from (shard.tokens, shard.index)
+
+
+class HiddenManifest(Canonical):
+    """The hidden pool. Its digest is published before anything is drawn from it; the files are not."""
+
+    TAG: ClassVar[str] = "recipe-net/hidden-manifest/v1"
+
+    corpus: str
+    vocabulary: Vocabulary
+    tokenizer: Digest
+    """SHA-256 of the tokenizer that made these tokens."""
+    token_bytes: StoredFile
+    filler: StoredFile
+    source_names: Annotated[tuple[SourceName, ...], Field(min_length=1)]
+    documents: Shard
+
+    def shards(self) -> Iterator[Shard]:
+        """Yield the one shard."""
+        yield self.documents
+
+    def files(self) -> Iterator[StoredFile]:
+        """Yield every file of the directory but the manifest itself."""
+        yield from (self.token_bytes, self.filler, self.documents.tokens, self.documents.index)
