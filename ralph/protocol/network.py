@@ -37,11 +37,25 @@ class NetworkProfile(Canonical):
     rules: Rules
 
 
+def _rung(name: str, width: int, sequence: int, tokens: int, max_steps: int, max_parameters: int, memory_mib: int, timeout_s: int) -> Rung:
+    return Rung(
+        name=name,
+        width=width,
+        sequence=sequence,
+        tokens=tokens,
+        max_steps=max_steps,
+        max_parameters=max_parameters,
+        max_memory_bytes=memory_mib * MIB,
+        timeout_s=timeout_s,
+        segments=5,
+    )
+
+
 LADDER = (
-    Rung(name="C1", width=32, sequence=64, tokens=102_400, max_steps=200, max_parameters=150_000, max_memory_bytes=2048 * MIB, timeout_s=120, segments=5),
-    Rung(name="C2", width=64, sequence=128, tokens=409_600, max_steps=400, max_parameters=400_000, max_memory_bytes=2048 * MIB, timeout_s=600, segments=5),
-    Rung(name="C3", width=128, sequence=128, tokens=512_000, max_steps=500, max_parameters=2_000_000, max_memory_bytes=4096 * MIB, timeout_s=1800, segments=5),
-)  # fmt: skip
+    _rung("C1", 32, 64, 102_400, 200, 150_000, 2048, 120),
+    _rung("C2", 64, 128, 409_600, 400, 400_000, 2048, 600),
+    _rung("C3", 128, 128, 512_000, 500, 2_000_000, 4096, 1800),
+)
 """The CPU ladder. GPU rungs are not defined yet."""
 
 DEVNET_CROWN = CrownRules(
@@ -53,11 +67,11 @@ DEVNET_CROWN = CrownRules(
     screen_runs=1,
     screen_threshold=0.5,
     filter_looks=(2, 4),
-    filter_drop=(0.3, 1.5),
+    filter_drop=(0.3,),
     filter_advance=(3.0, 1.5),
     proof_looks=(4, 8),
     proof_weights=(0.3, 0.7),
-    proof_drop=(0.6, 0.6),
+    proof_drop=(0.6,),
     alpha_reign=0.08,
     minimum_gain_sigmas=0.1,
     probation_runs=8,

@@ -69,8 +69,8 @@ class LookRow(Canonical):
     runs: U64
     gain_bpb: Real
     standard_error_bpb: Real
-    statistic: Real
-    threshold: Real
+    statistic: Real | None
+    threshold: Real | None
     entry: U64
     """Number of this proof entry in the reign, 0 outside stage P."""
     alpha: Real

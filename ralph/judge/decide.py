@@ -1,0 +1,260 @@
+"""The decision of a round: one pure function of the state before it, its cases and its Measurements.
+
+Validators, miners and auditors run this same code. Nothing here reads a clock, a file or a chain, and
+the same inputs give the same outcome byte for byte. With fewer measurements than the Rules require it
+raises instead of guessing, and the round is held.
+
+Not here yet: probation with roll-back, penalties on failed proof entries, contests that survive a
+change of king, non-inferiority guards, several executors for one number.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ralph.errors import CorruptStateError
+from ralph.judge.sequential import Action, Look, filter_look, proof_look, screen
+from ralph.protocol.lineage import Contest, KingRun, PairedRun, Reign, Throne
+from ralph.protocol.measurement import Measurement, Stage
+from ralph.protocol.reasons import Reason
+from ralph.protocol.record import CaseRow, CrownRow, LookRow, OutcomeRow, State
+from ralph.protocol.rules import CrownRules, Rules
+from ralph.protocol.seeds import draw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a round decided, and the state it leaves."""
+
+    throne: Throne
+    outcomes: tuple[OutcomeRow, ...]
+    crown: CrownRow | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """One case after its look: the outcome, and the contest if it goes on or won."""
+
+    outcome: OutcomeRow
+    contest: Contest | None = None
+    normalised: bytes | None = None
+    entered_proof: bool = False
+
+
+def queue_order(cases: Sequence[CaseRow], beacon_two: bytes) -> list[CaseRow]:
+    """Return cases in the order that B2 draws: nobody can choose a place in the queue."""
+    return sorted(cases, key=lambda case: draw(beacon=beacon_two, purpose="queue", subject=case.announcement))
+
+
+def decide(
+    throne: Throne, *, round_index: int, beacon_two: bytes, cases: Sequence[CaseRow], measurements: Sequence[Measurement], rules: Rules
+) -> Decision:
+    """Decide one round.
+
+    Args:
+        throne: State after the round before.
+        round_index: The round being decided; must follow the throne's.
+        beacon_two: B2 of this round, which fixes the queue.
+        cases: Every announcement of the window and every running contest, each exactly once.
+        measurements: The round's Measurements; their order is the order of runs.
+        rules: The Rules in force.
+
+    Raises:
+        CorruptStateError: The inputs do not belong together, or a required measurement is missing.
+    """
+    if round_index != throne.round_index + 1:
+        raise CorruptStateError(f"round {round_index} cannot follow round {throne.round_index}")
+    if len({case.announcement for case in cases}) != len(cases):
+        raise CorruptStateError(f"round {round_index} lists an announcement twice")
+    table = _Table(measurements, throne.king.tree)
+    fill = tuple(KingRun(seed=seed, val_bpb=value) for seed, value in table.king("pool"))
+    pool = (*throne.pool, *fill)
+    if cases and len(pool) < rules.crown.pool_runs and any(case.refusal is None for case in cases):
+        raise CorruptStateError(f"the king's pool has {len(pool)} runs, {rules.crown.pool_runs} are required", code="OPS-HOLD")
+    contests = {contest.announcement: contest for contest in throne.contests}
+    entries = throne.entries
+    judged: list[_Judged] = []
+    for case in queue_order(cases, beacon_two):
+        one = _judge(case, contests.get(case.announcement), table, pool, entries, round_index, rules.crown)
+        entries += one.entered_proof
+        judged.append(one)
+    return _conclude(throne, round_index, judged, cases, (*pool, *table.paired_king_runs()), entries, rules)
+
+
+class _Table:
+    """The round's measurements by role and stage."""
+
+    def __init__(self, measurements: Sequence[Measurement], king: bytes) -> None:
+        self._measurements = measurements
+        self._king: dict[Stage, dict[int, float]] = {}
+        for item in measurements:
+            if item.role != "king":
+                continue
+            if item.tree != king or item.score is None:
+                raise CorruptStateError(f"king run with seed {item.seed:016x} has no score for the king's tree", code="OPS-HOLD")
+            if self._king.setdefault(item.stage, {}).setdefault(item.seed, item.score.val_bpb) != item.score.val_bpb:
+                raise CorruptStateError(f"two different king runs with seed {item.seed:016x}", code="OPS-NUMERIC")
+
+    def king(self, stage: Stage) -> list[tuple[int, float]]:
+        """Return (seed, val_bpb) of the king's runs of a stage, in order."""
+        return list(self._king.get(stage, {}).items())
+
+    def paired_king_runs(self) -> tuple[KingRun, ...]:
+        """Return the king's runs that stood beside challengers; they join the pool afterwards."""
+        stages: tuple[Stage, ...] = ("screen", "filter", "proof")
+        return tuple(KingRun(seed=seed, val_bpb=value) for stage in stages for seed, value in self.king(stage))
+
+    def challenger(self, tree: bytes, stage: Stage) -> list[Measurement]:
+        """Return the challenger's measurements of a stage, in order."""
+        return [item for item in self._measurements if item.role == "challenger" and item.tree == tree and item.stage == stage]
+
+    def pairs(self, runs: list[Measurement], stage: Stage) -> tuple[PairedRun, ...]:
+        """Return challenger and king side by side. Raises CorruptStateError when a king run is missing."""
+        king = self._king.get(stage, {})
+        pairs = []
+        for run in runs:
+            if run.seed not in king or run.score is None:
+                raise CorruptStateError(f"no king run beside seed {run.seed:016x} of stage {stage}", code="OPS-HOLD")
+            pairs.append(PairedRun(seed=run.seed, challenger=run.score.val_bpb, king=king[run.seed]))
+        return tuple(pairs)
+
+
+def _judge(
+    case: CaseRow, contest: Contest | None, table: _Table, pool: tuple[KingRun, ...], entries: int, round_index: int, rules: CrownRules
+) -> _Judged:
+    if case.refusal is not None:
+        state: State = {"INT-ABSENT": "absent", "INT-PARENT": "void", "STA-QUEUED": "queued", "OPS-INFRA": "deferred"}.get(
+            case.refusal.reason, "rejected"
+        )  # type: ignore[assignment]
+        return _Judged(outcome=_outcome(case, state, case.refusal.reason, case.refusal.detail), normalised=case.normalised)
+    if case.tree is None or case.normalised is None or (case.stage != "screen") != (contest is not None):
+        raise CorruptStateError(f"case {case.announcement.hex()[:16]} has no tree or no contest")
+    runs = table.challenger(case.tree, case.stage)
+    for run in runs:
+        if run.failure is not None:
+            return _Judged(outcome=_outcome(case, "rejected", run.failure.reason, run.failure.detail), normalised=case.normalised)
+    fresh = table.pairs(runs, case.stage)
+    if contest is None:
+        contest = Contest(
+            announcement=case.announcement,
+            hotkey=case.hotkey,
+            coldkey=case.coldkey,
+            tree=case.tree,
+            normalised=case.normalised,
+            stage="filter",
+            opened_round=round_index,
+        )
+        return _screen(case, contest, fresh, pool, rules)
+    contest = replace(contest, runs=(*contest.runs, *fresh))
+    if contest.stage == "filter":
+        return _filter(case, contest, pool, entries, rules)
+    return _proof(case, contest, pool, rules)
+
+
+def _screen(case: CaseRow, contest: Contest, fresh: tuple[PairedRun, ...], pool: tuple[KingRun, ...], rules: CrownRules) -> _Judged:
+    if len(fresh) != rules.screen_runs:
+        raise CorruptStateError(f"screen has {len(fresh)} runs, {rules.screen_runs} are required", code="OPS-HOLD")
+    look = screen(*_values(fresh, pool), rules)
+    row, sentence = _look_row(look), _sentence(look)
+    if look.action is Action.ADVANCE:
+        return _Judged(outcome=_outcome(case, "screened", Reason.STA_CONTINUE, sentence, row), contest=contest, normalised=case.normalised)
+    return _Judged(outcome=_outcome(case, "dropped", look.reason, sentence, row), normalised=case.normalised)
+
+
+def _filter(case: CaseRow, contest: Contest, pool: tuple[KingRun, ...], entries: int, rules: CrownRules) -> _Judged:
+    look = filter_look(*_values(contest.runs, pool), rules)
+    row, sentence = _look_row(look), _sentence(look)
+    if look.action is Action.CONTINUE:
+        return _Judged(outcome=_outcome(case, "filtering", Reason.STA_CONTINUE, sentence, row), contest=contest)
+    if look.action is Action.ADVANCE:
+        entered = replace(contest, stage="proof", entry=entries + 1, runs=())
+        return _Judged(outcome=_outcome(case, "proving", Reason.STA_CONTINUE, sentence, row), contest=entered, entered_proof=True)
+    return _Judged(outcome=_outcome(case, "dropped", look.reason, sentence, row))
+
+
+def _proof(case: CaseRow, contest: Contest, pool: tuple[KingRun, ...], rules: CrownRules) -> _Judged:
+    look = proof_look(*_values(contest.runs, pool), rules, entry=contest.entry)
+    row, sentence = _look_row(look, entry=contest.entry), _sentence(look)
+    if look.action is Action.CROWN:
+        return _Judged(outcome=_outcome(case, "crowned", Reason.STA_CROWN, sentence, row), contest=contest)
+    if look.action is Action.CONTINUE:
+        return _Judged(outcome=_outcome(case, "proving", Reason.STA_CONTINUE, sentence, row), contest=contest)
+    return _Judged(outcome=_outcome(case, "dropped", look.reason, sentence, row))
+
+
+def _conclude(
+    throne: Throne, round_index: int, judged: list[_Judged], cases: Sequence[CaseRow], pool: tuple[KingRun, ...], entries: int, rules: Rules
+) -> Decision:
+    """Crown the largest estimate of those that won, close everything else that was made for the old king."""
+    winners = [one for one in judged if one.outcome.state == "crowned" and one.outcome.look is not None]
+    seen_patches = throne.seen_patches + tuple((one.normalised, _hotkey(cases, one)) for one in judged if one.normalised is not None)
+    seen = throne.seen_announcements | {case.announcement for case in cases if case.stage == "screen"}
+    entered = throne.entered | {one.normalised for one in judged if one.outcome.state == "screened" and one.normalised is not None}
+    common = replace(throne, round_index=round_index, seen_patches=seen_patches, seen_announcements=seen)
+    if not winners:
+        contests = tuple(one.contest for one in judged if one.contest is not None)
+        after = replace(common, pool=_unique(pool), entries=entries, entered=entered, contests=contests)
+        return Decision(throne=after, outcomes=tuple(one.outcome for one in judged), crown=None)
+    best = max(winners, key=lambda one: one.outcome.look.gain_bpb)  # type: ignore[union-attr]
+    outcomes = tuple(one.outcome if one is best or one.contest is None else _void(one.outcome) for one in judged)
+    contest, look = best.contest, best.outcome.look
+    if contest is None or look is None:
+        raise CorruptStateError("a winner without a contest")
+    tag = f"recipe-v1.{len(throne.lineage)}.0"
+    crown = CrownRow(
+        tree=contest.tree,
+        parent=throne.king.tree,
+        hotkey=contest.hotkey,
+        announcement=contest.announcement,
+        gain_bpb=look.gain_bpb,
+        tag=tag,
+    )
+    reign = Reign(tree=contest.tree, hotkey=contest.hotkey, crowned_round=round_index, gain_bpb=look.gain_bpb, tag=tag)
+    new_pool = tuple(KingRun(seed=run.seed, val_bpb=run.challenger) for run in contest.runs)
+    after = replace(common, lineage=(*throne.lineage, reign), pool=new_pool, entries=0, entered=frozenset(), contests=())
+    return Decision(throne=after, outcomes=outcomes, crown=crown)
+
+
+def _values(runs: tuple[PairedRun, ...], pool: tuple[KingRun, ...]) -> tuple[list[float], list[float], list[float]]:
+    return [run.challenger for run in runs], [run.king for run in runs], [run.val_bpb for run in pool]
+
+
+def _unique(pool: tuple[KingRun, ...]) -> tuple[KingRun, ...]:
+    return tuple({run.seed: run for run in pool}.values())
+
+
+def _hotkey(cases: Sequence[CaseRow], one: _Judged) -> str:
+    return next(case.hotkey for case in cases if case.announcement == one.outcome.announcement)
+
+
+def _outcome(case: CaseRow, state: State, reason: str, detail: str, look: LookRow | None = None) -> OutcomeRow:
+    return OutcomeRow(announcement=case.announcement, state=state, reason=str(reason), detail=detail, look=look)
+
+
+def _void(outcome: OutcomeRow) -> OutcomeRow:
+    return OutcomeRow(
+        announcement=outcome.announcement,
+        state="void",
+        reason=Reason.INT_PARENT.value,
+        detail="another contender became king; rebase and announce again",
+        look=outcome.look,
+    )
+
+
+def _look_row(look: Look, *, entry: int = 0) -> LookRow:
+    return LookRow(
+        runs=look.estimate.n,
+        gain_bpb=look.estimate.est,
+        standard_error_bpb=look.estimate.standard_error_z,
+        statistic=look.statistic,
+        threshold=look.threshold,
+        entry=entry,
+        alpha=look.alpha or 0.0,
+    )
+
+
+def _sentence(look: Look) -> str:
+    seen = look.estimate
+    statistic = "undefined" if look.statistic is None else f"{look.statistic:.2f}"
+    threshold = "no way up at this look" if look.threshold is None else f"needs more than {look.threshold:.2f}"
+    letter = "t" if look.minimum_gain is not None else "z"
+    return f"{look.action.value} after {seen.n} {look.stage.value} runs: {letter} = {statistic}, {threshold}; gain {seen.est:+.4f} +- {seen.standard_error_z:.4f} bpb"
