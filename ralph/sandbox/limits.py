@@ -1,0 +1,30 @@
+"""What a worker may use, derived from the rung it runs."""
+
+from ralph.interfaces import SandboxLimits
+from ralph.protocol.rules import Rung
+
+MEBIBYTE = 1024 * 1024
+PROCESSES = 32
+"""Processes and threads together; torch on one thread needs fewer than ten."""
+OPEN_FILES = 64
+FILE_BYTES = 64 * MEBIBYTE
+TMP_BYTES = 64 * MEBIBYTE
+TMP_FILES = 16384
+"""Inodes of the scratch file system, where the launcher may set them (as root)."""
+STAGE_BYTES = MEBIBYTE
+MAX_FILES = 256
+"""Files of a recipe that the launcher copies in; each costs one descriptor during the launch."""
+MAX_COPIED_BYTES = 16 * MEBIBYTE
+"""Bytes of all copied files together."""
+
+
+def limits_for(rung: Rung) -> SandboxLimits:
+    """Return the limits for one training or scoring run at ``rung``."""
+    return SandboxLimits(
+        memory_bytes=rung.max_memory_bytes,
+        processes=PROCESSES,
+        open_files=OPEN_FILES,
+        file_bytes=FILE_BYTES,
+        tmp_bytes=TMP_BYTES,
+        timeout_s=float(rung.timeout_s),
+    )

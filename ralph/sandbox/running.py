@@ -1,0 +1,240 @@
+"""One running sandbox: its channel, its output, its deadline and its end.
+
+A thread drains what the worker prints (slowly when there is a flood, so that printing costs the worker and not the host), reads
+what it uses, and ends it at the deadline or above the memory limit. Ending it means killing the first process of
+its process namespace, with which the kernel kills every other one; the call returns when none is left.
+
+Start and use a sandbox on a thread that lives at least as long: the kernel ends the sandbox when that thread ends.
+"""
+
+import logging
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+
+from ralph.errors import InfrastructureError, UntrustedInputError
+from ralph.interfaces import SandboxLimits
+from ralph.protocol.reasons import Reason
+from ralph.sandbox import usage
+from ralph.sandbox.channel import Channel, ChannelClosed, ChannelStalled
+from ralph.sandbox.cgroups import Cgroup
+
+logger = logging.getLogger(__name__)
+
+TAIL_BYTES = 4096
+DETAIL_CHARACTERS = 600
+READ_BYTES = 64 * 1024
+SAMPLE_S = 0.1
+FLOOD_PAUSE_S = 0.02
+"""After a full read: a flood is drained at about 3 MB/s."""
+SEND_TIMEOUT_S = 120.0
+END_TIMEOUT_S = 30.0
+LINGER_S = 0.5
+"""How long a worker that closed its channel may take to end by itself, so that its exit code is known."""
+
+
+def printable(data: bytes) -> str:
+    """Return foreign output as text that cannot steer a terminal: newlines kept, everything else unprintable escaped."""
+    text = data.decode("utf-8", "backslashreplace")
+    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
+
+
+class RunningSandbox:
+    """Implements ``interfaces.SandboxedWorker`` over one bubblewrap process tree.
+
+    Args:
+        process: The launcher, started with its output to ``output``.
+        first: Descriptor (pidfd) of the first process inside.
+        output: Read end of the worker's standard output and error.
+        channel: The host's end of the channel.
+        limits: What the worker may use.
+        deadline: End of its life in ``time.monotonic`` seconds.
+        cgroup: The control group that it is in, if any.
+    """
+
+    def __init__(
+        self,
+        *,
+        process: subprocess.Popen[bytes],
+        first: int,
+        output: int,
+        channel: Channel,
+        limits: SandboxLimits,
+        deadline: float,
+        cgroup: Cgroup | None,
+    ) -> None:
+        self._process = process
+        self._first = first
+        self._output = output
+        self._channel = channel
+        self._limits = limits
+        self._deadline = deadline
+        self._cgroup = cgroup
+        self._lock = threading.RLock()
+        self._tail = b""
+        self._cpu_s = 0.0
+        self._peak_bytes = 0
+        self._reason: UntrustedInputError | None = None
+        self._ended = False
+        self._stop = threading.Event()
+        os.set_blocking(output, False)
+        self._thread = threading.Thread(target=self._supervise, name=f"sandbox-{process.pid}", daemon=True)
+        self._thread.start()
+
+    def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Write all bytes to the channel. Raises ``UntrustedInputError`` RUN-STALL, RUN-OOM or RUN-CRASH."""
+        self._guarded(lambda deadline: self._channel.send(data, deadline), SEND_TIMEOUT_S)
+
+    def receive_into(self, buffer: memoryview, timeout_s: float) -> None:
+        """Fill ``buffer`` from the channel. Raises ``UntrustedInputError`` RUN-STALL, RUN-OOM or RUN-CRASH."""
+        self._guarded(lambda deadline: self._channel.receive_into(buffer, deadline), timeout_s)
+
+    def stderr_tail(self) -> str:
+        """Return the end of what the worker printed, made printable, at most 4 KiB of it."""
+        with self._lock:
+            return printable(self._tail)[-TAIL_BYTES:]
+
+    def cpu_seconds(self) -> float:
+        """Return CPU seconds used inside so far.
+
+        From the control group where there is one. Otherwise sampled ten times a second: short by at most 0.1 s when the
+        worker ends by itself, and by one clock tick when it is killed.
+        """
+        with self._lock:
+            self._sample()
+            return self._cpu_s
+
+    def peak_memory_bytes(self) -> int:
+        """Return the largest resident size that one process inside has had, sampled ten times a second."""
+        with self._lock:
+            self._sample()
+            return self._peak_bytes
+
+    def kill(self) -> None:
+        """End every process inside and wait until none is left. Idempotent.
+
+        Raises:
+            InfrastructureError: The kernel did not finish in time.
+        """
+        with self._lock:
+            if self._ended:
+                return
+            self._sample()
+            self._end()
+        self._stop.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def close(self) -> None:
+        """Kill and release every descriptor."""
+        try:
+            self.kill()
+        finally:
+            self._channel.close()
+            if threading.current_thread() is not self._thread:
+                self._thread.join(END_TIMEOUT_S)
+
+    def _guarded(self, transfer: Callable[[float], None], timeout_s: float) -> None:
+        try:
+            transfer(min(time.monotonic() + timeout_s, self._deadline + 1.0))
+        except ChannelStalled as error:
+            self.kill()
+            stalled = UntrustedInputError(Reason.RUN_STALL, f"no complete answer within {timeout_s:g} s")
+            raise (self._reason or stalled) from error
+        except ChannelClosed as error:
+            self._wait_exit(LINGER_S)
+            self.kill()
+            raise (self._reason or self._crash()) from error
+
+    def _crash(self) -> UntrustedInputError:
+        code = self._process.returncode
+        said = self.stderr_tail().strip()[-DETAIL_CHARACTERS:]
+        how = f"ended by signal {code - 128}" if code > 128 else f"ended with exit code {code}" if code >= 0 else "closed its channel"
+        return UntrustedInputError(Reason.RUN_CRASH, f"the worker {how}" + (f"; it printed: {said}" if said else ""))
+
+    def _wait_exit(self, timeout_s: float) -> None:
+        poll = select.poll()
+        poll.register(self._first, select.POLLIN)
+        poll.poll(timeout_s * 1000)
+
+    def _end(self) -> None:
+        """Kill the first process inside, wait until the namespace is empty, then collect the launcher."""
+        try:
+            signal.pidfd_send_signal(self._first, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        poll = select.poll()
+        poll.register(self._first, select.POLLIN)
+        empty = bool(poll.poll(END_TIMEOUT_S * 1000))
+        try:
+            self._process.wait(LINGER_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(END_TIMEOUT_S)
+        os.close(self._first)
+        self._ended = True
+        self._drain()
+        os.close(self._output)
+        if self._cgroup is not None:
+            self._cpu_s = max(self._cpu_s, self._cgroup.cpu_seconds())
+            if self._cgroup.out_of_memory():
+                self._reason = self._reason or self._too_much()
+            self._cgroup.remove()
+        if not empty:
+            raise InfrastructureError(f"sandbox {self._process.pid} is not empty {END_TIMEOUT_S:g} s after its kill", code="OPS-SANDBOX")
+
+    def _too_much(self) -> UntrustedInputError:
+        return UntrustedInputError(Reason.RUN_OOM, f"more than {self._limits.memory_bytes} bytes of memory")
+
+    def _supervise(self) -> None:
+        poll = select.poll()
+        poll.register(self._output, select.POLLIN)
+        poll.register(self._first, select.POLLIN)
+        while not self._stop.is_set():
+            left = max(0.0, min(SAMPLE_S, self._deadline - time.monotonic()))
+            ready = {descriptor for descriptor, _ in poll.poll(left * 1000)}
+            with self._lock:
+                if self._ended:
+                    return
+                count = self._drain() if self._output in ready else -1
+                if count == 0:
+                    poll.unregister(self._output)
+                if self._first in ready:
+                    self.kill()
+                    return
+                self._watch()
+            if count == READ_BYTES:
+                self._stop.wait(FLOOD_PAUSE_S)
+
+    def _watch(self) -> None:
+        """End the sandbox at its deadline, or when it holds too much memory and no control group does it for us."""
+        private_bytes = self._sample()
+        if time.monotonic() >= self._deadline:
+            self._reason = UntrustedInputError(Reason.RUN_STALL, f"still running after {self._limits.timeout_s:g} s")
+        elif self._cgroup is None and private_bytes > self._limits.memory_bytes:
+            self._reason = self._too_much()
+        else:
+            return
+        self.kill()
+
+    def _drain(self) -> int:
+        """Read once from the output and keep its end; return how much there was, 0 at the end of the stream."""
+        try:
+            data = os.read(self._output, READ_BYTES)
+        except BlockingIOError:
+            return -1
+        self._tail = (self._tail + data)[-TAIL_BYTES:]
+        return len(data)
+
+    def _sample(self) -> int:
+        if self._ended:
+            return 0
+        now = usage.read(self._process.pid)
+        cpu_s = now.cpu_s if self._cgroup is None else self._cgroup.cpu_seconds()
+        self._cpu_s = max(self._cpu_s, cpu_s)
+        self._peak_bytes = max(self._peak_bytes, now.peak_bytes)
+        return now.private_bytes
