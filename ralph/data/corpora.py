@@ -10,6 +10,7 @@ text: as a hidden pool it is good for demos and tests, not for secrets.
 """
 
 import ast
+import os
 import platform
 import sysconfig
 import warnings
@@ -43,15 +44,16 @@ def stdlib_name() -> str:
 
 
 def stdlib_documents(root: Path | None = None) -> Iterator[Document]:
-    """Yield documents of the standard library in path order, duplicates included.
+    """Yield documents of the standard library in a fixed order, duplicates included.
 
     Args:
         root: Directory of the library; None means that of the running interpreter.
     """
-    directory = root or Path(sysconfig.get_path("stdlib"))
-    for path in sorted(directory.rglob("*.py")):
-        if SKIPPED_DIRECTORIES.isdisjoint(path.relative_to(directory).parts):
-            yield from _file_documents(path)
+    for directory, children, names in os.walk(root or sysconfig.get_path("stdlib")):
+        children[:] = sorted(set(children) - SKIPPED_DIRECTORIES)
+        for name in sorted(names):
+            if name.endswith(".py"):
+                yield from _file_documents(Path(directory, name))
 
 
 def _file_documents(path: Path) -> Iterator[Document]:

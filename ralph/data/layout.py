@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ralph.errors import ConfigurationError, CorruptStateError, InfrastructureError, UntrustedInputError
+from ralph.errors import ConfigurationError, CorruptStateError, InfrastructureError, RalphError, UntrustedInputError
 from ralph.protocol.data import MAX_MANIFEST_BYTES, DataManifest, HiddenManifest, Shard, StoredFile
 
 Tokens = npt.NDArray[np.uint16]
@@ -41,6 +41,11 @@ tokens, UTF-8 bytes, and the number of its source in the manifest's order. Recor
 def train_name(source: str, number: int) -> str:
     """Return the stem of a training shard."""
     return f"train-{source}-{number:04d}"
+
+
+def problem_of(error: RalphError, directory: Path) -> str:
+    """Return an error about data without the advice at its end."""
+    return error.detail.removesuffix(f"; {way_out(directory)}")
 
 
 def way_out(directory: Path) -> str:

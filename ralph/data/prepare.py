@@ -1,7 +1,9 @@
 """Documents to verified shards, once, atomically and repeatably.
 
 The tokenizer is trained on training text only. The same documents give the same bytes. The corpus is held
-in memory: this is for corpora of up to some GB.
+in memory: this is for corpora of up to some GB. Each of the two directories is replaced as a whole, the hidden
+pool first; killed exactly between the two, the old public data stay beside a new pool, which the digests in
+Rules show, and another run mends.
 """
 
 from collections.abc import Callable, Iterable

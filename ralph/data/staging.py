@@ -43,19 +43,20 @@ class Staging:
     def __enter__(self) -> Self:
         with disk_errors(self.target):
             self.target.parent.mkdir(parents=True, exist_ok=True)
-            self._recover()
             self._refuse_foreign()
             self._acquire()
-            for leftover in self.path.iterdir():
-                leftover.unlink()
+        try:
+            with disk_errors(self.target):
+                self._recover()
+                for leftover in self.path.iterdir():
+                    leftover.unlink()
+        except BaseException:
+            self._release()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._lock >= 0:
-            if self._is_locked_path():
-                shutil.rmtree(self.path, ignore_errors=True)
-            os.close(self._lock)
-            self._lock = -1
+        self._release()
 
     def write(self, name: str, data: bytes | memoryview) -> StoredFile:
         """Write and sync one file; return what a manifest says about it."""
@@ -78,11 +79,17 @@ class Staging:
             _sync(self.target.parent)
             shutil.rmtree(self._replaced, ignore_errors=True)
 
+    def _release(self) -> None:
+        """Remove what was not committed and let go of the lock."""
+        if self._is_locked_path():
+            shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
     def _recover(self) -> None:
         """Finish or undo a replacement that was killed half-way."""
         if self._replaced.exists():
             if self.target.exists():
-                shutil.rmtree(self._replaced)
+                shutil.rmtree(self._replaced, ignore_errors=True)
             else:
                 self._replaced.rename(self.target)
 
@@ -101,7 +108,6 @@ class Staging:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 os.close(self._lock)
-                self._lock = -1
                 raise InfrastructureError(f"{self.target} is being prepared by another process; wait for it") from error
             if self._is_locked_path():
                 self.path.chmod(self._mode)
