@@ -15,9 +15,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 import numpy as np
-from scipy.special import stdtrit  # type: ignore[import-untyped, unused-ignore]  # scipy ships no types
+from scipy.special import stdtrit
 
 from ralph.judge.statistics import Estimate, estimate
 from ralph.protocol.reasons import Reason
@@ -57,15 +58,15 @@ class Look:
     """Which look of the stage this is, from 0."""
     statistic: float | None
     """z in screen and filter, t in the proof; None where t is undefined, which drops."""
+    estimate: Estimate
     threshold: float | None
     """What the statistic must exceed to advance or be crowned; None where this look cannot."""
-    drop_below: float | None
+    drop_below: float | None = None
     """What the statistic must reach to go on; None at the last look."""
-    minimum_gain: float | None
+    minimum_gain: float | None = None
     """Smallest crownable gain in bpb; proof only."""
-    alpha: float | None
+    alpha: float | None = None
     """Error probability this look may spend; proof only."""
-    estimate: Estimate
 
     @property
     def reason(self) -> Reason:
@@ -83,7 +84,7 @@ def screen(challenger: Sequence[float], king: Sequence[float], pool: Sequence[fl
     if seen.n != rules.screen_runs:
         raise ValueError(f"{seen.n} screen runs, the rule has {rules.screen_runs}")
     action = Action.ADVANCE if seen.z > rules.screen_threshold else Action.DROP
-    return _look(Stage.SCREEN, action, 0, seen.z, seen, threshold=rules.screen_threshold)
+    return Look(stage=Stage.SCREEN, action=action, index=0, statistic=seen.z, estimate=seen, threshold=rules.screen_threshold)
 
 
 def filter_look(challenger: Sequence[float], king: Sequence[float], pool: Sequence[float], rules: CrownRules) -> Look:
@@ -99,14 +100,13 @@ def filter_look(challenger: Sequence[float], king: Sequence[float], pool: Sequen
         action = Action.DROP
     else:
         action = Action.CONTINUE
-    return _look(Stage.FILTER, action, index, seen.z, seen, threshold=threshold, drop_below=drop_below)
+    return Look(stage=Stage.FILTER, action=action, index=index, statistic=seen.z, estimate=seen, threshold=threshold, drop_below=drop_below)
 
 
 def proof_look(challenger: Sequence[float], king: Sequence[float], pool: Sequence[float], rules: CrownRules, *, entry: int) -> Look:
     """Decide from all proof runs so far whether a contest drops, continues or takes the crown.
 
-    Args:
-        entry: j, which entry into the proof this contest is in the reign, all coldkeys counted, from 1.
+    ``entry`` is j: which entry into the proof this contest is in the reign, all coldkeys counted, from 1.
     """
     seen = estimate(challenger, king, pool, rules)
     index = _look_index(seen.n, rules.proof_looks, Stage.PROOF)
@@ -194,33 +194,10 @@ def check(rules: CrownRules) -> None:
 
 
 def _rising(looks: Sequence[int], first: int) -> bool:
-    return bool(looks) and looks[0] >= first and all(a < b for a, b in zip(looks, looks[1:], strict=False))
+    return bool(looks) and looks[0] >= first and all(a < b for a, b in pairwise(looks))
 
 
 def _look_index(runs: int, looks: Sequence[int], stage: Stage) -> int:
     if runs not in looks:
         raise ValueError(f"no {stage} look at {runs} runs, only at {list(looks)}")
     return list(looks).index(runs)
-
-
-def _look(
-    stage: Stage,
-    action: Action,
-    index: int,
-    statistic: float,
-    seen: Estimate,
-    *,
-    threshold: float | None,
-    drop_below: float | None = None,
-) -> Look:
-    return Look(
-        stage=stage,
-        action=action,
-        index=index,
-        statistic=statistic,
-        threshold=threshold,
-        drop_below=drop_below,
-        minimum_gain=None,
-        alpha=None,
-        estimate=seen,
-    )

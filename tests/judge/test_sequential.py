@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ralph.judge.sequential import Action, alpha, check, critical_t, filter_look, power_hint, proof_look, screen
 from ralph.judge.statistics import estimate
+from ralph.protocol.network import DEVNET_CROWN
 from ralph.protocol.reasons import Reason
 from ralph.protocol.rules import CrownRules
 from tests.judge.profiles import devnet_crown_rules, mainnet_crown_rules
@@ -37,7 +38,8 @@ def test_mainnet_critical_values_are_those_of_the_design(entry: int, values: tup
 
 @pytest.mark.parametrize(("entry", "values"), [(1, (6.32, 3.05)), (2, (8.05, 3.55)), (5, (12.35, 4.54))])
 def test_devnet_critical_values_are_those_of_the_design(entry: int, values: tuple[float, ...]) -> None:
-    assert tuple(round(critical_t(entry, index, DEVNET), 2) for index in range(2)) == values
+    for rules in (DEVNET, DEVNET_CROWN):
+        assert tuple(round(critical_t(entry, index, rules), 2) for index in range(2)) == values
 
 
 @pytest.mark.parametrize("rules", [DEVNET, MAINNET])
@@ -210,7 +212,7 @@ def test_as_many_runs_as_the_power_hint_says_give_the_promised_power() -> None:
     assert 0.76 < wins / 2000 < 0.9
 
 
-@pytest.mark.parametrize("rules", [DEVNET, MAINNET])
+@pytest.mark.parametrize("rules", [DEVNET, MAINNET, DEVNET_CROWN])
 def test_the_profiles_of_the_design_pass_the_check(rules: CrownRules) -> None:
     check(rules)
 
