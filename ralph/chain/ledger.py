@@ -117,7 +117,7 @@ def set_weights(
     if not stored:
         raise ChainRejected(Refusal.WEIGHTS_LENGTH, "no weight above zero")
     _check_unrevealed(db, parameters, block, hotkey)
-    db.execute("INSERT INTO weights VALUES (?, ?, ?, ?)", (hotkey, block, block + parameters.reveal_delay, encode(stored)))
+    db.execute("INSERT OR REPLACE INTO weights VALUES (?, ?, ?, ?)", (hotkey, block, block + parameters.reveal_delay, encode(stored)))
 
 
 def end_epoch(db: sqlite3.Connection, parameters: ChainParameters, block: int) -> None:

@@ -18,7 +18,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -67,7 +67,7 @@ class DirectoryStore:
         if not self._holds(digest, len(data)):
             name = digest.hex()
             with self._reported(f"cannot keep {name}"):
-                (self._path / "objects" / name[:2]).mkdir(exist_ok=True)
+                self._make_shard(name[:2])
                 self._write(("objects", name[:2]), name[2:], data)
         return digest
 
@@ -152,9 +152,18 @@ class DirectoryStore:
                     os.fsync(descriptor)
                     os.replace(temporary, name, src_dir_fd=scratch, dst_dir_fd=target)
             except OSError:
-                _unlink(temporary, scratch)
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=scratch)
                 raise
             os.fsync(target)
+
+    def _make_shard(self, shard: str) -> None:
+        with self._directory(("objects",)) as objects:
+            try:
+                os.mkdir(shard, dir_fd=objects)
+            except FileExistsError:
+                return
+            os.fsync(objects)
 
     def _sweep(self) -> None:
         """Remove the temp files of writers that died: nobody holds their lock any more."""
@@ -166,8 +175,8 @@ class DirectoryStore:
                     continue
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    _unlink(name, scratch)
-                except BlockingIOError:
+                    os.unlink(name, dir_fd=scratch)
+                except OSError:  # somebody is writing it, or it is no file of ours
                     continue
                 finally:
                     os.close(descriptor)
@@ -200,13 +209,6 @@ def _raise(what: str, error: OSError) -> NoReturn:
     if error.errno in _NOT_A_FILE_ERRORS:
         raise UntrustedInputError("INT-HASH", f"{what}: a link or something else that is no regular file: {error.strerror}") from error
     raise StoreUnavailable(f"{what}: {error.strerror}") from error
-
-
-def _unlink(name: str, directory: int) -> None:
-    try:
-        os.unlink(name, dir_fd=directory)
-    except FileNotFoundError:
-        return
 
 
 def _object_name(digest: bytes) -> str:
