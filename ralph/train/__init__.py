@@ -1,1 +1,1 @@
-"""Host-owned training: serve tokens, count, time, snapshot, write the transcript."""
+"""The trusted side of a training run: it serves tokens, counts, times, commits states and writes the transcript."""

@@ -3,14 +3,15 @@
 A frame is ``u32 length | u8 kind | CBOR header | raw tensors``: length counts everything after itself,
 the header is one canonical CBOR map of at most 64 KiB preceded by its own u32 length, and ``tensors`` in
 the header lists [name, dtype, shape] of the C-contiguous little-endian buffers that follow in order.
-A frame is at most 64 MiB. The reader checks every length before it allocates anything, and the host
+A frame is at most 1 GiB, so that any one tensor fits; a series of tensors is split over frames of about 32 MiB. The
+reader says how much it is prepared to receive and checks every length before it allocates anything, and the host
 checks kind, names, dtypes and shapes against what it expects; what is inside remains a claim.
 
 This module is shared by both sides, so it needs nothing of ours and no torch.
 """
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from math import prod
@@ -18,10 +19,14 @@ from typing import Any
 
 import cbor2
 
-MAX_FRAME_BYTES = 64 * 1024 * 1024
+MAX_FRAME_BYTES = 1024 * 1024 * 1024
+PART_BYTES = 32 * 1024 * 1024
+"""A series of tensors goes to the next frame here; only a single tensor may make a larger one."""
+PART_TENSORS = 256
 MAX_HEADER_BYTES = 64 * 1024
 MAX_TENSORS = 4096
 MAX_DIMENSIONS = 8
+MAX_NAME = 200
 ITEM_BYTES: Mapping[str, int] = {"u8": 1, "u16": 2, "i32": 4, "i64": 8, "f16": 2, "bf16": 2, "f32": 4, "f64": 8}
 _PREFIX = struct.Struct("<IBI")
 
@@ -105,6 +110,25 @@ def pack(kind: Kind, header: Mapping[str, Any] | None = None, tensors: Sequence[
     return [_PREFIX.pack(length, kind, len(encoded)) + encoded, *(tensor.data for tensor in tensors)]
 
 
+def is_name(name: Any) -> bool:
+    """Return whether this may be the name of a tensor: short printable ASCII."""
+    return isinstance(name, str) and 0 < len(name) <= MAX_NAME and name.isascii() and name.isprintable()
+
+
+def split(tensors: Sequence[Tensor]) -> Iterator[tuple[Sequence[Tensor], bool]]:
+    """Yield (tensors of one frame, whether more follow); one empty part for no tensors at all."""
+    start = 0
+    while True:
+        stop, size = start, 0
+        while stop < len(tensors) and stop - start < PART_TENSORS and (stop == start or size + tensors[stop].size_bytes <= PART_BYTES):
+            size += tensors[stop].size_bytes
+            stop += 1
+        yield tensors[start:stop], stop < len(tensors)
+        if stop >= len(tensors):
+            return
+        start = stop
+
+
 def read(receive: Callable[[int], memoryview], *, limit: int = MAX_FRAME_BYTES) -> Frame:
     """Read one frame of at most ``limit`` bytes.
 
@@ -133,7 +157,7 @@ def _specs(rows: Any) -> list[tuple[str, str, tuple[int, ...]]]:
         raise ValueError("tensor list")
     specs: list[tuple[str, str, tuple[int, ...]]] = []
     for name, dtype, shape in rows:
-        if not isinstance(name, str) or len(name) > 200 or dtype not in ITEM_BYTES or len(shape) > MAX_DIMENSIONS:
+        if not is_name(name) or dtype not in ITEM_BYTES or len(shape) > MAX_DIMENSIONS:
             raise ValueError("tensor")
         if not all(type(size) is int and 0 <= size <= MAX_FRAME_BYTES for size in shape):
             raise ValueError("shape")

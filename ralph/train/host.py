@@ -1,0 +1,217 @@
+"""The host of a training run: it owns the data, the plan, the counts, the clock and the log; the worker only computes.
+
+Steps of a run (``TrainingRun.train``):
+1. the plan is fixed from the recipe's configuration and the rung's budget, before anything starts;
+2. the worker says hello, is seeded and builds the recipe;
+3. the state at step 0 is committed, then one batch after the other is served in the order fixed by the seed;
+4. the state is committed at every boundary of the plan, and every step is an entry of the transcript;
+5. the weights are received, counted and checked to be finite.
+
+Everything but clocks and CPU seconds in the result repeats bit for bit on the same stack.
+"""
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+
+from ralph.data.dataset import DataSet
+from ralph.data.order import TrainingOrder
+from ralph.errors import ConfigurationError, UntrustedInputError
+from ralph.interfaces import Sandbox, SandboxedWorker, SandboxSpec
+from ralph.protocol.canonical import envelope
+from ralph.protocol.rules import Rung
+from ralph.train import finite, safetensors, segments, wire
+from ralph.train.channel import WorkerChannel
+from ralph.train.plan import Plan, plan
+from ralph.train.run import RunJob, RunResult, StepReport
+from ralph.train.safetensors_header import TensorLimits
+from ralph.train.segments import Boundary, StateSink
+from ralph.train.transcript import TranscriptWriter, float_of
+
+TIMING_TAG = "recipe-net/timing/v1"
+STATE_COPIES = 6
+"""A training state may hold this many numbers per allowed parameter: weights, moments, averages."""
+STATE_EXTRA = 1 << 20
+"""Numbers a state may hold beside those: counters, states of generators."""
+
+logger = logging.getLogger(__name__)
+
+
+def weight_limits(rung: Rung) -> TensorLimits:
+    """Return the limits of a weights file at ``rung``."""
+    return TensorLimits(numbers=rung.max_parameters, size_bytes=8 * rung.max_parameters)
+
+
+def state_limits(rung: Rung) -> TensorLimits:
+    """Return the limits of a training state at ``rung``."""
+    numbers = STATE_COPIES * rung.max_parameters + STATE_EXTRA
+    return TensorLimits(numbers=numbers, size_bytes=8 * numbers)
+
+
+@contextmanager
+def start(job: RunJob, *, sandbox: Sandbox, data: DataSet) -> Iterator["TrainingRun"]:
+    """Fix the plan and start the worker; the sandbox ends with the context.
+
+    Raises:
+        UntrustedInputError: ``RUN-BUDGET`` or ``RUN-IMPORT`` before anything starts.
+    """
+    if job.vocabulary != data.vocabulary:
+        raise ConfigurationError(f"the job is for {job.vocabulary} token ids, the data has {data.vocabulary}")
+    fixed = plan(job.recipe, job.rung)
+    with sandbox.launch(SandboxSpec(recipe=job.recipe, limits=job.limits)) as worker:
+        yield TrainingRun(job, fixed, worker, data)
+
+
+def train(
+    job: RunJob,
+    *,
+    sandbox: Sandbox,
+    data: DataSet,
+    on_step: Callable[[StepReport], None] | None = None,
+    states: StateSink | None = None,
+    resume: Boundary | None = None,
+) -> RunResult:
+    """Run one training in a sandbox of its own. See ``TrainingRun.train``."""
+    with start(job, sandbox=sandbox, data=data) as run:
+        return run.train(on_step=on_step, states=states, resume=resume)
+
+
+class TrainingRun:
+    """A worker that trains once and may then be asked for claims on rows."""
+
+    def __init__(self, job: RunJob, fixed: Plan, worker: SandboxedWorker, data: DataSet) -> None:
+        self.plan = fixed
+        self._job, self._worker = job, worker
+        self._started, self._started_cpu = time.monotonic(), time.thread_time()
+        self.channel = WorkerChannel(worker, deadline_s=job.limits.timeout_s, reply_timeout_s=job.reply_timeout_s)
+        self._order = TrainingOrder(data, seed=job.seed, batch_rows=fixed.batch_rows, sequence=fixed.sequence, mixture=dict(fixed.mixture))
+
+    def train(
+        self,
+        *,
+        on_step: Callable[[StepReport], None] | None = None,
+        states: StateSink | None = None,
+        resume: Boundary | None = None,
+        until: int | None = None,
+    ) -> RunResult:
+        """Run the plan, or the stretch of it from ``resume`` to the step ``until``.
+
+        Args:
+            on_step: Called after every step.
+            states: Takes the training state of every boundary, the first one included.
+            resume: A committed state to continue from instead of step 0. The transcript then begins there.
+            until: Last step to run; None runs the plan to its end.
+
+        Raises:
+            UntrustedInputError: The recipe's fault, with its reason code.
+            InfrastructureError: Ours.
+        """
+        first, last = (resume.step if resume else 0), (self.plan.steps if until is None else until)
+        if not 0 <= first < last <= self.plan.steps:
+            raise ConfigurationError(f"cannot run from step {first} to {last} of {self.plan.steps}")
+        hello = self.channel.hello()
+        self._check_parameters(self.channel.setup(self._setup_header()))
+        if resume is not None:
+            self.channel.load(resume.tensors(state_limits(self._job.rung)))
+        log = _Log(self._job.seed, self.plan, first, self._commit(first, states))
+        started = time.monotonic()
+        for step in range(first + 1, last + 1):
+            begun = time.perf_counter_ns()
+            loss, norm = self.channel.step(step, self._order.batch(step - 1))
+            microseconds = (time.perf_counter_ns() - begun) // 1000
+            boundary = self._commit(step, states) if step in self.plan.boundaries else None
+            report = log.add(step, loss, norm, boundary, microseconds, wall_s=time.monotonic() - started)
+            if on_step is not None:
+                on_step(report)
+        return self._result(log, hello)
+
+    def claim(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+        """Return the claimed losses float64[R, T] of rows int32[R, T+1] under the model as it is now."""
+        return self.channel.claim(tokens)
+
+    def _setup_header(self) -> dict[str, str | int]:
+        return {
+            "mode": "train",
+            "width": self._job.rung.width,
+            "sequence": self.plan.sequence,
+            "vocabulary": self._job.vocabulary,
+            "batch_rows": self.plan.batch_rows,
+            "steps": self.plan.steps,
+            "threads": self._job.limits.threads,
+            "seed": self._job.seed,
+        }
+
+    def _commit(self, step: int, states: StateSink | None) -> bytes:
+        tensors = self.channel.tensors(wire.Kind.STATE, state_limits(self._job.rung))
+        return segments.commit(step, tensors, states)
+
+    def _check_parameters(self, parameters: int) -> None:
+        if parameters > self._job.rung.max_parameters:
+            detail = f"{parameters} parameters, rung {self._job.rung.name} allows {self._job.rung.max_parameters}"
+            raise UntrustedInputError("RUN-PARAMS", detail)
+
+    def _weights(self) -> tuple[bytes, int]:
+        tensors = self.channel.tensors(wire.Kind.WEIGHTS, weight_limits(self._job.rung))
+        finite.check(tensors)
+        return safetensors.dump(tensors), sum(math.prod(tensor.shape) for tensor in tensors)
+
+    def _result(self, log: "_Log", hello: dict[str, str | int]) -> RunResult:
+        weights, parameters = self._weights()
+        peak = self._worker.peak_memory_bytes()
+        if peak > self._job.rung.max_memory_bytes:
+            detail = f"{peak} bytes of memory at the peak, rung {self._job.rung.name} allows {self._job.rung.max_memory_bytes}"
+            raise UntrustedInputError("RUN-OOM", detail)
+        timing = envelope(TIMING_TAG, log.microseconds)
+        tail = log.losses[-max(1, len(log.losses) // 10) :]
+        return RunResult(
+            plan=self.plan,
+            seed=self._job.seed,
+            transcript=log.writer.to_bytes(),
+            transcript_root=log.writer.root,
+            timing=timing,
+            timing_digest=hashlib.sha256(timing).digest(),
+            segments=tuple(log.boundaries.values()),
+            segments_root=segments.root(tuple(log.boundaries), tuple(log.boundaries.values())),
+            weights=weights,
+            weights_digest=hashlib.sha256(weights).digest(),
+            parameters=parameters,
+            final_loss_nats=sum(tail) / len(tail),
+            losses=tuple(log.losses),
+            gradient_norms=tuple(log.norms),
+            worker_cpu_s=self._worker.cpu_seconds(),
+            host_cpu_s=time.thread_time() - self._started_cpu,
+            wall_s=time.monotonic() - self._started,
+            peak_memory_bytes=peak,
+            hello=hello,
+        )
+
+
+class _Log:
+    """Both streams of a run: the transcript without clocks, and the timing."""
+
+    def __init__(self, seed: int, fixed: Plan, first: int, state: bytes) -> None:
+        self._plan = fixed
+        self.writer = TranscriptWriter(seed=seed, plan=fixed, start_step=first, start_state=state)
+        self.boundaries = {first: state}
+        self.losses: list[float] = []
+        self.norms: list[float] = []
+        self.microseconds: list[int] = []
+
+    def add(self, step: int, loss: bytes, norm: bytes, boundary: bytes | None, microseconds: int, *, wall_s: float) -> StepReport:
+        loss_nats, gradient_norm = float_of(loss), float_of(norm)
+        if not math.isfinite(loss_nats) or not math.isfinite(gradient_norm):
+            raise UntrustedInputError("RUN-NAN", f"step {step}: loss {loss_nats}, gradient norm {gradient_norm}")
+        tokens = step * self._plan.batch_rows * self._plan.sequence
+        self.writer.append(step=step, tokens=tokens, loss=loss, gradient_norm=norm, boundary=boundary)
+        if boundary is not None:
+            self.boundaries[step] = boundary
+        self.losses.append(loss_nats)
+        self.norms.append(gradient_norm)
+        self.microseconds.append(microseconds)
+        return StepReport(step=step, steps=self._plan.steps, tokens=tokens, loss_nats=loss_nats, gradient_norm=gradient_norm, wall_s=wall_s)

@@ -1,0 +1,66 @@
+"""What goes into a run and what comes out of it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ralph.interfaces import SandboxLimits
+from ralph.protocol.rules import Rung
+from ralph.train.channel import REPLY_TIMEOUT_S
+from ralph.train.plan import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunJob:
+    """One training to run."""
+
+    recipe: Path
+    """A materialised recipe tree."""
+    rung: Rung
+    seed: int
+    vocabulary: int
+    limits: SandboxLimits
+    reply_timeout_s: float = REPLY_TIMEOUT_S
+    """Longest wait for one answer of the worker, a step for example."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """One finished step, for progress displays."""
+
+    step: int
+    steps: int
+    tokens: int
+    loss_nats: float
+    gradient_norm: float
+    wall_s: float
+    """Seconds since the first step began."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """A finished run. Losses are the worker's claims; everything else is the host's."""
+
+    plan: Plan
+    seed: int
+    transcript: bytes = field(repr=False)
+    transcript_root: bytes
+    timing: bytes = field(repr=False)
+    """Envelope of the microseconds that each step took. It does not repeat and decides nothing."""
+    timing_digest: bytes
+    segments: tuple[bytes, ...]
+    """State digests at the plan's boundaries, step 0 first."""
+    segments_root: bytes
+    weights: bytes = field(repr=False)
+    """Parameters and buffers of the model as a safetensors file."""
+    weights_digest: bytes
+    parameters: int
+    final_loss_nats: float
+    """Mean training loss of the last tenth of the steps."""
+    losses: tuple[float, ...] = field(repr=False)
+    gradient_norms: tuple[float, ...] = field(repr=False)
+    worker_cpu_s: float
+    host_cpu_s: float
+    wall_s: float
+    peak_memory_bytes: int
+    hello: dict[str, str | int]
+    """Python, torch, CPU capability and threads as the worker saw them before the recipe was imported."""
