@@ -10,10 +10,9 @@ from pathlib import Path
 
 from ralph.errors import SandboxUnavailable
 from ralph.interfaces import SandboxLimits
+from ralph.sandbox.limits import SPARE_PROCESSES
 
 ROOT = Path("/sys/fs/cgroup")
-SPARE_PROCESSES = 8
-"""The launcher's own processes, on top of what the worker may start."""
 CPU_PERIOD_US = 100_000
 REMOVE_TIMEOUT_S = 5.0
 _numbers = itertools.count()

@@ -22,19 +22,21 @@ class Copied:
     data: bytes
 
 
-def program_files(extra: tuple[Path, ...], folder: str) -> tuple[Copied, ...]:
+def program_files(folder: str) -> tuple[Copied, ...]:
     """Return our own files for inside: the bootstrap, the wire format and the worker, file by file and nothing else."""
     names = [*_WORKER_FILES, *(f"worker/{file.name}" for file in sorted((_PACKAGE / "worker").glob("*.py")))]
     ours = [Copied(target=f"{folder}/ralph/{name}", data=(_PACKAGE / name).read_bytes()) for name in names]
-    return tuple(ours + [Copied(target=f"{folder}/{file.name}", data=file.read_bytes()) for file in (_BOOTSTRAP, *extra)])
+    return (*ours, Copied(target=f"{folder}/bootstrap.py", data=_BOOTSTRAP.read_bytes()))
 
 
 def recipe_files(recipe: Path, folder: str) -> tuple[Copied, ...]:
     """Return the regular files below ``recipe``. Links and special files are not followed and not copied.
 
     Raises:
-        InfrastructureError: Too many files or bytes, which the patch rules do not let through.
+        InfrastructureError: It is no folder, or has more files or bytes than the patch rules let through.
     """
+    if not recipe.is_dir():
+        raise InfrastructureError(f"{recipe} is not a folder")
     found: list[Copied] = []
     total = 0
     for parent, folders, names in os.walk(recipe):

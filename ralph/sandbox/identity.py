@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ralph.errors import SandboxUnavailable
 from ralph.interfaces import SandboxLimits
+from ralph.sandbox import scope
 from ralph.sandbox.limits import STAGE_BYTES, TMP_FILES
 
 FIRST_UID = 64321
@@ -21,6 +22,7 @@ _STAGES = ("/media", "/mnt", "/srv", "/opt")
 _SCRIPT = """
 set -e
 umask 022
+echo 1000 > /proc/$$/oom_score_adj
 stage=$1 user=$2 stage_bytes=$3 tmp_bytes=$4 tmp_files=$5
 shift 5
 while [ "$1" != -- ]; do echo $$ > "$1"; shift; done
@@ -53,9 +55,14 @@ class Launch:
     """A prepared scratch file system to bind, or None to let bubblewrap make one."""
 
 
-def as_user(paths: tuple[Path, ...]) -> Launch:
-    """Return the launch of an ordinary user: bubblewrap directly, with nothing in its environment."""
-    return Launch(prefix=(), environment={}, sources=tuple(str(path) for path in paths), tmp=None)
+def as_user(paths: tuple[Path, ...], *, limits: SandboxLimits, scoped: bool) -> Launch:
+    """Return the launch of an ordinary user: bubblewrap directly or in a scope of the user's systemd, with an empty environment."""
+    return Launch(
+        prefix=scope.prefix(limits) if scoped else (),
+        environment=scope.environment(os.geteuid()) if scoped else {},
+        sources=tuple(str(path) for path in paths),
+        tmp=None,
+    )
 
 
 def as_root(paths: tuple[Path, ...], *, uid: int, limits: SandboxLimits, groups: tuple[Path, ...]) -> Launch:
@@ -79,12 +86,12 @@ def as_root(paths: tuple[Path, ...], *, uid: int, limits: SandboxLimits, groups:
         prefix=(*shell, *(str(argument) for argument in arguments)),
         environment={"PATH": TOOLS},
         sources=tuple(f"{stage}/{number}" for number in range(len(paths))),
-        tmp=f"{stage}/tmp",
+        tmp=str(Path(stage) / "tmp"),
     )
 
 
 def _stage(paths: tuple[Path, ...]) -> str:
     for stage in _STAGES:
-        if os.path.isdir(stage) and not any(path.is_relative_to(stage) for path in paths):
+        if Path(stage).is_dir() and not any(path.is_relative_to(stage) for path in paths):
             return stage
     raise SandboxUnavailable(f"none of {', '.join(_STAGES)} is a folder that can be covered", code="OPS-SANDBOX")

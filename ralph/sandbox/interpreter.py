@@ -7,9 +7,12 @@ from pathlib import Path
 from ralph.errors import SandboxUnavailable
 
 QUERY_TIMEOUT_S = 60.0
+_SYSTEM = Path("/usr")
+"""Prefix whose libraries are inside anyway."""
 _QUERY = """
 import os, sys, sysconfig
-print(os.path.realpath(sys._base_executable), os.path.realpath(sys.base_prefix), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), sep="\\0", end="")
+parts = sys._base_executable, sys.base_prefix
+print(*map(os.path.realpath, parts), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), sep="\\0", end="")
 """
 
 
@@ -19,8 +22,8 @@ class Interpreter:
 
     executable: Path
     """The real executable behind every virtual environment and symlink."""
-    home: Path
-    """What to bind so that the executable finds its library: its prefix, or only itself where that is ``/usr``."""
+    home: tuple[Path, ...]
+    """What must be at the same path inside, or another library is loaded: the executable and its library folders."""
     packages: tuple[Path, ...]
     """Folders with installed packages such as torch."""
 
@@ -36,19 +39,16 @@ def describe(python: Path, *, packages: tuple[Path, ...] | None = None) -> Inter
         SandboxUnavailable: It cannot be run.
     """
     try:
+        command = [str(python), "-I", *(["-S"] if packages else []), "-c", _QUERY]
         answer = subprocess.run(
-            [str(python), "-I", "-S", "-c", _QUERY] if packages else [str(python), "-I", "-c", _QUERY],
-            env={},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=QUERY_TIMEOUT_S,
-            check=True,
+            command, env={}, stdin=subprocess.DEVNULL, capture_output=True, timeout=QUERY_TIMEOUT_S, check=True
         ).stdout.decode()
     except (OSError, subprocess.SubprocessError) as error:
         raise SandboxUnavailable(f"cannot run the interpreter {python}: {error}", code="OPS-SANDBOX") from error
     executable, prefix, *found = (Path(part) for part in answer.split("\0"))
+    libraries = () if prefix == _SYSTEM else tuple(folder for folder in (prefix / "lib", prefix / "lib64") if folder.is_dir())
     return Interpreter(
         executable=executable,
-        home=executable if prefix == Path("/usr") else prefix,
+        home=(executable, *(folder for folder in libraries if not folder.is_symlink())),
         packages=packages or tuple(dict.fromkeys(folder for folder in found if folder.is_dir())),
     )

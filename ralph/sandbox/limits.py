@@ -9,6 +9,8 @@ PROCESSES = 32
 OPEN_FILES = 64
 FILE_BYTES = 64 * MEBIBYTE
 TMP_BYTES = 64 * MEBIBYTE
+SPARE_PROCESSES = 8
+"""The launcher's own processes, in a control group on top of what the worker may start."""
 TMP_FILES = 16384
 """Inodes of the scratch file system, where the launcher may set them (as root)."""
 STAGE_BYTES = MEBIBYTE

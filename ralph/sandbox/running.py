@@ -7,7 +7,7 @@ its process namespace, with which the kernel kills every other one; the call ret
 Start and use a sandbox on a thread that lives at least as long: the kernel ends the sandbox when that thread ends.
 """
 
-import logging
+import contextlib
 import os
 import select
 import signal
@@ -20,10 +20,9 @@ from ralph.errors import InfrastructureError, UntrustedInputError
 from ralph.interfaces import SandboxLimits
 from ralph.protocol.reasons import Reason
 from ralph.sandbox import usage
-from ralph.sandbox.channel import Channel, ChannelClosed, ChannelStalled
 from ralph.sandbox.cgroups import Cgroup
-
-logger = logging.getLogger(__name__)
+from ralph.sandbox.channel import Channel, ChannelClosed, ChannelStalled
+from ralph.sandbox.printable import printable
 
 TAIL_BYTES = 4096
 DETAIL_CHARACTERS = 600
@@ -35,12 +34,6 @@ SEND_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 30.0
 LINGER_S = 0.5
 """How long a worker that closed its channel may take to end by itself, so that its exit code is known."""
-
-
-def printable(data: bytes) -> str:
-    """Return foreign output as text that cannot steer a terminal: newlines kept, everything else unprintable escaped."""
-    text = data.decode("utf-8", "backslashreplace")
-    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
 
 
 class RunningSandbox:
@@ -80,8 +73,8 @@ class RunningSandbox:
         self._peak_bytes = 0
         self._reason: UntrustedInputError | None = None
         self._ended = False
+        self._alive_at_end = False
         self._stop = threading.Event()
-        os.set_blocking(output, False)
         self._thread = threading.Thread(target=self._supervise, name=f"sandbox-{process.pid}", daemon=True)
         self._thread.start()
 
@@ -130,13 +123,14 @@ class RunningSandbox:
             self._thread.join()
 
     def close(self) -> None:
-        """Kill and release every descriptor."""
+        """Kill, then release every descriptor; the object is of no use afterwards but for its figures."""
         try:
             self.kill()
         finally:
+            self._thread.join(END_TIMEOUT_S)
             self._channel.close()
-            if threading.current_thread() is not self._thread:
-                self._thread.join(END_TIMEOUT_S)
+            os.close(self._first)
+            os.close(self._output)
 
     def _guarded(self, transfer: Callable[[float], None], timeout_s: float) -> None:
         try:
@@ -146,39 +140,38 @@ class RunningSandbox:
             stalled = UntrustedInputError(Reason.RUN_STALL, f"no complete answer within {timeout_s:g} s")
             raise (self._reason or stalled) from error
         except ChannelClosed as error:
-            self._wait_exit(LINGER_S)
+            self._wait_first(LINGER_S)
             self.kill()
             raise (self._reason or self._crash()) from error
 
     def _crash(self) -> UntrustedInputError:
         code = self._process.returncode
         said = self.stderr_tail().strip()[-DETAIL_CHARACTERS:]
-        how = f"ended by signal {code - 128}" if code > 128 else f"ended with exit code {code}" if code >= 0 else "closed its channel"
+        if self._alive_at_end:
+            how = "closed its channel"
+        else:
+            how = f"was ended by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
         return UntrustedInputError(Reason.RUN_CRASH, f"the worker {how}" + (f"; it printed: {said}" if said else ""))
 
-    def _wait_exit(self, timeout_s: float) -> None:
+    def _wait_first(self, timeout_s: float) -> bool:
+        """Return whether the first process inside, and with it every other one, has ended."""
         poll = select.poll()
         poll.register(self._first, select.POLLIN)
-        poll.poll(timeout_s * 1000)
+        return bool(poll.poll(timeout_s * 1000))
 
     def _end(self) -> None:
         """Kill the first process inside, wait until the namespace is empty, then collect the launcher."""
-        try:
+        self._alive_at_end = not self._wait_first(0.0)
+        with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._first, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        poll = select.poll()
-        poll.register(self._first, select.POLLIN)
-        empty = bool(poll.poll(END_TIMEOUT_S * 1000))
+        empty = self._wait_first(END_TIMEOUT_S)
         try:
             self._process.wait(LINGER_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(END_TIMEOUT_S)
-        os.close(self._first)
         self._ended = True
         self._drain()
-        os.close(self._output)
         if self._cgroup is not None:
             self._cpu_s = max(self._cpu_s, self._cgroup.cpu_seconds())
             if self._cgroup.out_of_memory():

@@ -1,0 +1,100 @@
+"""bubblewrap's options for one sandbox.
+
+They are handed over through a descriptor, because a command line can be read inside. Order matters: a size goes before its file
+system, and the two remounts come last, since ``/`` and ``/dev`` are unlimited file systems in memory until then.
+"""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ralph.interfaces import SandboxLimits
+from ralph.sandbox.files import Copied
+from ralph.sandbox.identity import Launch
+from ralph.sandbox.interpreter import Interpreter
+from ralph.sandbox.seccomp import PROGRAMS
+
+WORKER = "/worker"
+RECIPE = "/recipe"
+TMP = "/tmp"  # noqa: S108 - a path inside the sandbox
+_NAMESPACES = (
+    "--unshare-all",
+    "--unshare-user",
+    "--disable-userns",
+    "--die-with-parent",
+    "--new-session",
+    "--cap-drop",
+    "ALL",
+    "--clearenv",
+)
+_SYSTEM = (
+    *("--ro-bind", "/usr/lib", "/usr/lib", "--ro-bind-try", "/usr/lib64", "/usr/lib64"),
+    *("--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What the bootstrap runs inside.
+
+    Args:
+        module: Module to import, from ``/worker``.
+        function: Function of it, called with ``fd=3``.
+        files: Further files that appear inside.
+    """
+
+    module: str = "ralph.worker.main"
+    function: str = "main"
+    files: tuple[Copied, ...] = ()
+
+
+def package_folders(interpreter: Interpreter) -> tuple[str, ...]:
+    """Return where the packages are inside."""
+    return tuple(f"/packages/{number}" for number in range(len(interpreter.packages)))
+
+
+def options(
+    *,
+    launch: Launch,
+    interpreter: Interpreter,
+    limits: SandboxLimits,
+    copied: tuple[Copied, ...],
+    info: int,
+    pass_on: Callable[[bytes], int],
+) -> tuple[str, ...]:
+    """Return all options.
+
+    Args:
+        launch: Where the interpreter's parts are bound from.
+        interpreter: What runs inside.
+        limits: Threads and scratch size.
+        copied: Files to place inside.
+        info: Descriptor on which bubblewrap reports the first process inside.
+        pass_on: Turns bytes into a descriptor that bubblewrap inherits, reads and closes.
+    """
+    targets = (*(str(path) for path in interpreter.home), *package_folders(interpreter))
+    result = [*_NAMESPACES, "--hostname", "worker", "--info-fd", str(info)]
+    for name, value in _environment(limits.threads):
+        result += ["--setenv", name, value]
+    result += _SYSTEM
+    result += ["--bind", launch.tmp, TMP] if launch.tmp else ["--size", str(limits.tmp_bytes), "--tmpfs", TMP]
+    for source, target in zip(launch.sources, targets, strict=True):
+        result += ["--ro-bind", source, target]
+    for file in copied:
+        result += ["--perms", "0444", "--file", str(pass_on(file.data)), file.target]
+    result += ["--chdir", TMP, "--seccomp", str(pass_on(PROGRAMS[platform.machine()]))]
+    return (*result, "--remount-ro", "/dev", "--remount-ro", "/")
+
+
+def command(*, interpreter: Interpreter, program: Program, limits: SandboxLimits) -> tuple[str, ...]:
+    """Return the command line that bubblewrap executes inside; it can be read there."""
+    values = (limits.memory_bytes, limits.processes, limits.open_files, limits.file_bytes)
+    # -I would also ignore PYTHONHASHSEED; with an environment made here, -s -S -P leave nothing else of it to fear
+    python = (str(interpreter.executable), "-s", "-S", "-P", "-B", f"{WORKER}/bootstrap.py")
+    return (*python, *(str(value) for value in values), program.module, program.function, WORKER, *package_folders(interpreter))
+
+
+def _environment(threads: int) -> tuple[tuple[str, str], ...]:
+    """Return the whole environment inside. Hashes of strings are fixed: iteration over a set must repeat."""
+    counts = tuple((name, str(threads)) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"))
+    return (*counts, ("HOME", TMP), ("TMPDIR", TMP), ("LANG", "C.UTF-8"), ("USER", "worker"), ("PYTHONHASHSEED", "0"))
