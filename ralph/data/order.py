@@ -13,6 +13,7 @@ A remainder of less than a window at a shard's end is never served.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ from ralph.protocol.canonical import MAX_INTEGER, digest
 ORDER_TAG = "recipe-net/training-order/v1"
 PERIOD = 1000
 """Rows after which the deal repeats: the resolution of mixture weights."""
+MAX_WEIGHT = 1_000_000
+"""Weights are relative; larger ones are mistakes or mischief."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,16 +143,16 @@ def thousandths(mixture: Mapping[str, float], names: tuple[str, ...]) -> dict[st
     """Return source -> thousandths that sum to 1000, rounded by the largest remainder.
 
     Raises:
-        UntrustedInputError: RUN-BUDGET, an unknown source, a weight that is negative or not finite, or nothing but zeros.
+        UntrustedInputError: RUN-BUDGET, an unknown source, a weight that is negative, not finite or huge, or nothing but zeros.
     """
     unknown = sorted(set(mixture) - set(names))
     if unknown:
         raise UntrustedInputError("RUN-BUDGET", f"the mixture names {unknown[0]!r}; the data has {', '.join(names)}")
-    weights = {name: float(mixture.get(name, 0.0)) for name in sorted(names)}
-    total = math.fsum(weights.values())
-    if not all(weight >= 0 and math.isfinite(weight) for weight in weights.values()) or not 0 < total < math.inf:
-        raise UntrustedInputError("RUN-BUDGET", f"mixture weights must be finite, not negative and not all zero: {weights}")
-    exact = {name: weight / total * PERIOD for name, weight in weights.items()}
+    if not all(0 <= weight <= MAX_WEIGHT for weight in mixture.values()) or not any(mixture.values()):
+        detail = f"mixture weights must be between 0 and {MAX_WEIGHT} and not all zero"
+        raise UntrustedInputError("RUN-BUDGET", detail)
+    weights = {name: Fraction(mixture.get(name, 0)) for name in sorted(names)}
+    exact = {name: weight / sum(weights.values()) * PERIOD for name, weight in weights.items()}
     rounded = {name: math.floor(value) for name, value in exact.items()}
     by_remainder = sorted(exact, key=lambda name: (rounded[name] - exact[name], name))
     for name in by_remainder[: PERIOD - sum(rounded.values())]:
