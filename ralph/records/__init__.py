@@ -1,0 +1,1 @@
+"""The append-only record of every round and what is built from it."""

@@ -1,0 +1,276 @@
+"""The append-only Merkle log: RFC 6962 / RFC 9162 section 2.1 hashing and proofs, in SQLite or in memory.
+
+Leaves are hashed as ``sha256(0x00 || leaf)``, inner nodes as ``sha256(0x01 || left || right)``. Every
+complete subtree is stored once under (level, index) and never changes, so an append writes as many
+nodes as it completes and any root or proof of any earlier size is a few look-ups.
+
+The two ``verify`` functions are pure and take foreign data: they answer False to anything malformed.
+An auditor needs nothing else of this module.
+
+Not promised: that the log was never replaced by a shorter one. Whoever must know keeps the last
+(size, root) elsewhere and asks for a consistency proof. The leaves themselves are not kept here.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Protocol
+
+from pydantic import Field
+
+from ralph.errors import CorruptStateError
+from ralph.interfaces import Signer
+from ralph.protocol.canonical import U64, Canonical, Digest
+from ralph.protocol.keys import verify_record_key
+
+HASH_BYTES = 32
+MAX_SIZE = 2**63 - 1
+"""What SQLite's integers hold."""
+
+EMPTY_ROOT = hashlib.sha256(b"").digest()
+
+
+class Checkpoint(Canonical):
+    """The head of a log at a block."""
+
+    TAG: ClassVar[str] = "recipe-net/checkpoint/v1"
+
+    size: U64
+    root: Digest
+    round: U64
+    block: U64
+    previous: Digest | None
+    """Digest of the anchor before this one; None for the first."""
+
+
+class SignedCheckpoint(Canonical):
+    """A Checkpoint with the record key's ed25519 signature over its digest. Says who, never that it is true."""
+
+    TAG: ClassVar[str] = "recipe-net/signed-checkpoint/v1"
+
+    checkpoint: Checkpoint
+    signature: Annotated[bytes, Field(min_length=64, max_length=64)]
+
+    def signed_by(self, public: bytes) -> bool:
+        """Return whether the ed25519 key ``public`` signed this; which key must have is the caller's knowledge."""
+        return verify_record_key(public, self.checkpoint.digest(), self.signature)
+
+
+def sign_checkpoint(checkpoint: Checkpoint, signer: Signer) -> SignedCheckpoint:
+    """Sign ``checkpoint`` with a record key."""
+    return SignedCheckpoint(checkpoint=checkpoint, signature=signer.sign(checkpoint.digest()))
+
+
+class Nodes(Protocol):
+    """Where the hashes of complete subtrees are kept. A node is added once and never changes."""
+
+    def leaves(self) -> int: ...
+    def get(self, level: int, position: int) -> bytes: ...
+    def add(self, nodes: Sequence[tuple[int, int, bytes]]) -> None:
+        """Add (level, position, hash) rows, all or none."""
+        ...
+
+
+class MemoryNodes:
+    """Nodes in lists, one per level."""
+
+    def __init__(self) -> None:
+        self._levels: list[list[bytes]] = []
+
+    def leaves(self) -> int:
+        return len(self._levels[0]) if self._levels else 0
+
+    def get(self, level: int, position: int) -> bytes:
+        return self._levels[level][position]
+
+    def add(self, nodes: Sequence[tuple[int, int, bytes]]) -> None:
+        for level, _, value in nodes:
+            if level == len(self._levels):
+                self._levels.append([])
+            self._levels[level].append(value)
+
+
+class SqliteNodes:
+    """Nodes in the table ``merkle_node`` of a database. One writer at a time.
+
+    ``add`` is one statement in the connection's open transaction, so that a row and its leaf can be
+    committed together; committing is the caller's.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS merkle_node"
+            " (level INTEGER, position INTEGER, hash BLOB NOT NULL, PRIMARY KEY (level, position)) WITHOUT ROWID"
+        )
+
+    def leaves(self) -> int:
+        newest: int | None = self._connection.execute("SELECT MAX(position) FROM merkle_node WHERE level = 0").fetchone()[0]
+        return 0 if newest is None else newest + 1
+
+    def get(self, level: int, position: int) -> bytes:
+        row = self._connection.execute("SELECT hash FROM merkle_node WHERE level = ? AND position = ?", (level, position)).fetchone()
+        if row is None or not isinstance(row[0], bytes) or len(row[0]) != HASH_BYTES:
+            raise CorruptStateError(f"the Merkle log has no usable node {position} at level {level}")
+        return row[0]
+
+    def add(self, nodes: Sequence[tuple[int, int, bytes]]) -> None:
+        places = ", ".join(["(?, ?, ?)"] * len(nodes))
+        values = [value for node in nodes for value in node]
+        self._connection.execute(f"INSERT INTO merkle_node VALUES {places}", values)  # noqa: S608 - question marks only
+
+
+class MerkleLog:
+    """An append-only log over a table of a SQLite connection, or in memory without one."""
+
+    def __init__(self, connection: sqlite3.Connection | None = None) -> None:
+        self._nodes: Nodes = MemoryNodes() if connection is None else SqliteNodes(connection)
+
+    @property
+    def size(self) -> int:
+        """Return the number of leaves."""
+        return self._nodes.leaves()
+
+    def append(self, leaf: bytes) -> int:
+        """Append a leaf and return its index. On SQLite it joins the open transaction and does not commit."""
+        index = self.size
+        completed = leaf_hash(leaf)
+        rows = [(0, index, completed)]
+        level, position = 0, index
+        while position & 1:
+            completed = node_hash(self._nodes.get(level, position - 1), completed)
+            level, position = level + 1, position >> 1
+            rows.append((level, position, completed))
+        self._nodes.add(rows)
+        return index
+
+    def root(self, size: int | None = None) -> bytes:
+        """Return the root over the first ``size`` leaves, of all of them by default. Raises ValueError out of range."""
+        size = self._within(size)
+        return self._subtree(0, size) if size else EMPTY_ROOT
+
+    def inclusion(self, index: int, size: int | None = None) -> tuple[bytes, ...]:
+        """Return the proof that leaf ``index`` is in the log of ``size`` (RFC 9162 section 2.1.3.1). Raises ValueError out of range."""
+        start, end = 0, self._within(size)
+        if not 0 <= index < end:
+            raise ValueError(f"no leaf {index} in a log of {end}")
+        proof = []
+        while end - start > 1:
+            middle = start + _split(end - start)
+            if index < middle:
+                proof.append(self._subtree(middle, end))
+                end = middle
+            else:
+                proof.append(self._subtree(start, middle))
+                start = middle
+        return tuple(reversed(proof))
+
+    def consistency(self, old_size: int, new_size: int | None = None) -> tuple[bytes, ...]:
+        """Return the proof that the log of ``old_size`` is a prefix (RFC 9162 section 2.1.4.1). Raises ValueError out of range.
+
+        Empty for equal sizes and for an old size of 0, where there is nothing to prove.
+        """
+        start, end = 0, self._within(new_size)
+        if not 0 <= old_size <= end:
+            raise ValueError(f"no prefix of {old_size} leaves in a log of {end}")
+        if old_size == 0:
+            return ()
+        proof = []
+        while end != old_size:
+            middle = start + _split(end - start)
+            if old_size <= middle:
+                proof.append(self._subtree(middle, end))
+                end = middle
+            else:
+                proof.append(self._subtree(start, middle))
+                start = middle
+        if start:
+            proof.append(self._subtree(start, end))
+        return tuple(reversed(proof))
+
+    def _within(self, size: int | None) -> int:
+        have = self.size
+        if size is None:
+            return have
+        if not 0 <= size <= have:
+            raise ValueError(f"no size {size} in a log of {have}")
+        return size
+
+    def _subtree(self, start: int, end: int) -> bytes:
+        """Return the hash of the leaves from ``start`` to ``end``, which is a node of the tree of some size."""
+        width = end - start
+        if width & (width - 1) == 0:
+            level = width.bit_length() - 1
+            return self._nodes.get(level, start >> level)
+        middle = start + _split(width)
+        return node_hash(self._subtree(start, middle), self._subtree(middle, end))
+
+
+def leaf_hash(leaf: bytes) -> bytes:
+    """Return the hash of a leaf."""
+    return hashlib.sha256(b"\x00" + leaf).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """Return the hash of an inner node."""
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+def verify_inclusion(*, leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
+    """Return whether ``proof`` shows that ``leaf`` is at ``index`` of the log of ``size`` with ``root`` (RFC 9162 section 2.1.3.2)."""
+    if not 0 <= index < size <= MAX_SIZE or not _hashes(proof):
+        return False
+    position, last, computed = index, size - 1, leaf_hash(leaf)
+    for sibling in proof:
+        if last == 0:
+            return False
+        if position & 1 or position == last:
+            computed = node_hash(sibling, computed)
+            position, last = _up_to_right_child(position, last)
+        else:
+            computed = node_hash(computed, sibling)
+        position, last = position >> 1, last >> 1
+    return last == 0 and computed == root
+
+
+def verify_consistency(*, old_size: int, old_root: bytes, new_size: int, new_root: bytes, proof: Sequence[bytes]) -> bool:
+    """Return whether ``proof`` shows that the old log is a prefix of the new one (RFC 9162 section 2.1.4.2)."""
+    if not 0 <= old_size <= new_size <= MAX_SIZE or not _hashes((*proof, old_root, new_root)):
+        return False
+    if old_size == 0:
+        return not proof and old_root == EMPTY_ROOT and (new_size > 0 or new_root == EMPTY_ROOT)
+    if old_size == new_size:
+        return not proof and old_root == new_root
+    path = [old_root, *proof] if old_size & (old_size - 1) == 0 else list(proof)
+    if not path:
+        return False
+    position, last = old_size - 1, new_size - 1
+    while position & 1:
+        position, last = position >> 1, last >> 1
+    old_computed = new_computed = path[0]
+    for sibling in path[1:]:
+        if last == 0:
+            return False
+        if position & 1 or position == last:
+            old_computed, new_computed = node_hash(sibling, old_computed), node_hash(sibling, new_computed)
+            position, last = _up_to_right_child(position, last)
+        else:
+            new_computed = node_hash(new_computed, sibling)
+        position, last = position >> 1, last >> 1
+    return last == 0 and old_computed == old_root and new_computed == new_root
+
+
+def _up_to_right_child(position: int, last: int) -> tuple[int, int]:
+    """Skip the levels at which the node at the ragged edge has no sibling."""
+    while position and not position & 1:
+        position, last = position >> 1, last >> 1
+    return position, last
+
+
+def _split(width: int) -> int:
+    """Return the largest power of two below ``width``."""
+    return 1 << ((width - 1).bit_length() - 1)
+
+
+def _hashes(values: Sequence[bytes]) -> bool:
+    return all(isinstance(value, bytes) and len(value) == HASH_BYTES for value in values)
