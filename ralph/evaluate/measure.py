@@ -1,0 +1,218 @@
+"""Measure a model on hidden text: claims from sandbox A, probes in sandbox B, and a replay before any accusation.
+
+1. A and B start together; B receives nothing but its start.
+2. A builds the recipe, loads the weights, answers a claimed loss for every token; the claims are frozen and A is destroyed.
+3. Cells are drawn with a key that is bound to the frozen claims.
+4. B builds the recipe, loads the weights, answers the logits after single prefixes; the host computes the true losses.
+5. Where claim and truth differ by more than the tolerance, both phases run once more, request by request, in two fresh
+   sandboxes: a claim that comes back and still differs from its truth is ``FRD-CLAIM``; everything else is ours, ``OPS-NUMERIC``.
+6. The score is the mean claim, corrected by the probes.
+
+A worker's claims may also come from the sandbox that has just trained the model; then ``audit`` does steps 3 to 6.
+On GPUs, where honest differences are not tiny, the rule of step 5 needs calibrated limits that Rules do not hold yet.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ralph.data.dataset import Rows
+from ralph.errors import ConfigurationError, InfrastructureError, UntrustedInputError
+from ralph.evaluate import claims as claiming
+from ralph.evaluate import probes as probing
+from ralph.evaluate.cells import Cells, Floats, Integers
+from ralph.evaluate.draw import draw
+from ralph.evaluate.score import Audit, Score, assemble
+from ralph.interfaces import Sandbox, SandboxedWorker, SandboxSpec
+from ralph.protocol.rules import EvaluationRules, Rung
+from ralph.sandbox.limits import limits_for
+from ralph.train import finite, wire
+from ralph.train.channel import WorkerChannel
+from ralph.train.host import weight_limits
+from ralph.train.plan import plan
+from ralph.train.safetensors_header import parse
+
+logger = logging.getLogger(__name__)
+
+SEED = 0
+"""Scoring draws nothing; both phases are seeded alike."""
+
+
+def score(
+    *,
+    sandbox: Sandbox,
+    recipe: Path,
+    weights: bytes,
+    rung: Rung,
+    rules: EvaluationRules,
+    vocabulary: int,
+    rows: Rows,
+    token_bytes: NDArray[np.uint8],
+    key: bytes,
+    king_losses: Floats | None,
+) -> Score:
+    """Measure a model from its recipe and weights.
+
+    Args:
+        sandbox: Where the recipe's code runs.
+        recipe: A materialised recipe tree.
+        weights: The model's safetensors file, foreign bytes.
+        rung: Shape and limits.
+        rules: Numbers of probes, batch shape, tolerance.
+        vocabulary: Number of token ids V.
+        rows: N documents of T + 1 tokens; T is the rung's sequence.
+        token_bytes: uint8[V].
+        key: 32 secret bytes that no worker and no miner sees; fresh for every measurement.
+        king_losses: float64[N, T] the king's claims on the same rows, which the weighted draws compare with; None for the king.
+
+    Raises:
+        UntrustedInputError: ``FRD-CLAIM``, ``RUN-NAN``, ``RUN-SHAPE`` and what else a worker may do wrong.
+        InfrastructureError: ``OPS-NUMERIC`` for a difference that does not repeat.
+    """
+    exam = Exam(
+        sandbox=sandbox, recipe=recipe, weights=weights, rung=rung, rules=rules, vocabulary=vocabulary, rows=rows, key=key, king=king_losses
+    )
+    with exam.start() as first, exam.start() as second:
+        claims = exam.claims(first)
+        audited = exam.audit(claims, second)
+    return assemble(audited, rows, tau=rules.tau_nats, token_bytes=token_bytes, worker_cpu_s=exam.worker_cpu_s)
+
+
+def audit(
+    claims: Floats,
+    *,
+    sandbox: Sandbox,
+    recipe: Path,
+    weights: bytes,
+    rung: Rung,
+    rules: EvaluationRules,
+    vocabulary: int,
+    rows: Rows,
+    token_bytes: NDArray[np.uint8],
+    key: bytes,
+    king_losses: Floats | None,
+) -> Score:
+    """Measure a model whose claims are frozen already and whose claiming sandbox is destroyed.
+
+    ``claims`` is float64[N, T] from ``ralph.evaluate.claims.collect`` with the same rows, batch shape and key; everything else
+    is as for ``score``.
+    """
+    exam = Exam(
+        sandbox=sandbox, recipe=recipe, weights=weights, rung=rung, rules=rules, vocabulary=vocabulary, rows=rows, key=key, king=king_losses
+    )
+    with exam.start() as second:
+        audited = exam.audit(claims, second)
+    return assemble(audited, rows, tau=rules.tau_nats, token_bytes=token_bytes, worker_cpu_s=exam.worker_cpu_s)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Exam:
+    """One measurement in progress: what is measured, and the CPU time of its sandboxes so far."""
+
+    sandbox: Sandbox
+    recipe: Path
+    weights: bytes = field(repr=False)
+    rung: Rung
+    rules: EvaluationRules
+    vocabulary: int
+    rows: Rows = field(repr=False)
+    key: bytes = field(repr=False)
+    king: Floats | None = field(repr=False)
+    worker_cpu_s: float = 0.0
+    tensors: tuple[wire.Tensor, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        shape = (len(self.rows), self.rung.sequence)
+        if self.rows.tokens.shape != (shape[0], shape[1] + 1) or (self.king is not None and self.king.shape != shape):
+            raise ConfigurationError(f"rows or the king's losses are not of shape {shape}")
+        self.tensors = parse(self.weights, weight_limits(self.rung))
+        finite.check(self.tensors)
+
+    @contextmanager
+    def start(self) -> Iterator[SandboxedWorker]:
+        """Start a sandbox. The recipe is not touched in it before ``_open``."""
+        with self.sandbox.launch(SandboxSpec(recipe=self.recipe, limits=limits_for(self.rung))) as worker:
+            try:
+                yield worker
+            finally:
+                worker.kill()
+                self.worker_cpu_s += worker.cpu_seconds()
+
+    def claims(self, worker: SandboxedWorker) -> Floats:
+        """Collect and freeze the claims, and destroy the sandbox that made them."""
+        channel = self._open(worker)
+        frozen = claiming.collect(channel.claim, self.rows, batch_rows=self.rules.batch_rows, key=self.key)
+        worker.kill()
+        return frozen
+
+    def truths(self, worker: SandboxedWorker, wanted: Integers) -> Floats:
+        """Probe cells and destroy the sandbox."""
+        channel = self._open(worker)
+        found = probing.collect(
+            lambda tokens, positions: channel.probe(tokens, positions, self.vocabulary),
+            self.rows,
+            wanted,
+            batch_rows=self.rules.batch_rows,
+            key=self.key,
+        )
+        worker.kill()
+        return found
+
+    def audit(self, claims: Floats, worker: SandboxedWorker) -> Audit:
+        """Draw cells, probe them in ``worker`` and compare them with the claims."""
+        cells = Cells.of(self.rows.lengths)
+        flat = cells.flatten(claims)
+        king = cells.flatten(self.king) if self.king is not None else None
+        drawn = draw(self.key, flat, king, uniform=self.rules.uniform_cells, weighted=self.rules.weighted_cells)
+        impossible = np.flatnonzero(flat < -self.rules.tau_nats)[: self.rules.batch_rows]
+        probed = np.unique(np.concatenate([drawn.cells, impossible]))
+        truths = self.truths(worker, probed)
+        over = np.abs(truths - flat[probed]) > self.rules.tau_nats
+        if over.any():
+            self._accuse(flat, probed, truths, over)
+        return Audit(claims=claims, draw=drawn, probed=probed, truths=truths)
+
+    def _accuse(self, flat: Floats, probed: Integers, truths: Floats, over: NDArray[np.bool_]) -> None:
+        """Repeat both phases and raise: fraud when a claim over the tolerance comes back and its truth still differs."""
+        tau = self.rules.tau_nats
+        difference = np.abs(truths - flat[probed])
+        logger.warning("%d of %d probes are over the tolerance; both phases run once more", int(over.sum()), probed.size)
+        with self.start() as first, self.start() as second:
+            claimed = Cells.of(self.rows.lengths).flatten(self.claims(first))[probed]
+            found = self.truths(second, probed)
+        repeated = over & (np.abs(claimed - flat[probed]) <= tau) & (np.abs(found - claimed) > tau)
+        detail = (
+            f"{int(over.sum())} of {probed.size} probed claims differ from the loss on the prefix alone by more than {tau:g} nats,"
+            f" the worst by {float(difference.max()):.3g}; {int(repeated.sum())} of them again in a replay"
+        )
+        if repeated.any():
+            raise UntrustedInputError("FRD-CLAIM", detail)
+        raise InfrastructureError(detail, code="OPS-NUMERIC")
+
+    def _open(self, worker: SandboxedWorker) -> WorkerChannel:
+        """Build the recipe and load the weights in a started sandbox."""
+        limits = limits_for(self.rung)
+        fixed = plan(self.recipe, self.rung)
+        channel = WorkerChannel(worker, deadline_s=limits.timeout_s)
+        channel.hello()
+        parameters = channel.setup(
+            {
+                "mode": "score",
+                "width": self.rung.width,
+                "sequence": self.rung.sequence,
+                "vocabulary": self.vocabulary,
+                "batch_rows": fixed.batch_rows,
+                "steps": fixed.steps,
+                "threads": limits.threads,
+                "seed": SEED,
+            }
+        )
+        if parameters > self.rung.max_parameters:
+            raise UntrustedInputError("RUN-PARAMS", f"{parameters} parameters, rung {self.rung.name} allows {self.rung.max_parameters}")
+        channel.load(self.tensors)
+        return channel

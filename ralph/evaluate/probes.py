@@ -1,0 +1,94 @@
+"""Probes: the second phase. A fresh sandbox B gets prefixes only, and the host computes the true losses.
+
+What B answers cannot depend on what it predicts, because it has not received it: behind the prefix there is filler
+from unrelated public text, two prefixes of one document are never in the same batch, and a longer prefix of a document
+is sent only after the answers to the shorter ones have arrived. B returns the logits; the softmax is the host's.
+"""
+
+import heapq
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ralph.data.dataset import Rows
+from ralph.errors import UntrustedInputError
+from ralph.evaluate.cells import Cells, Floats, Integers, Tokens
+from ralph.evaluate.claims import padding
+from ralph.evaluate.draw import permutation
+
+ORDER = "order of documents"
+
+Probe = Callable[[Tokens, NDArray[np.int32]], Floats]
+"""Prefixes int32[R, T] and positions int32[R] -> logits float64[R, V] of the token after each position."""
+
+
+def schedule(cells: Cells, wanted: Integers, *, batch_rows: int, key: bytes) -> Iterator[Integers]:
+    """Yield batches of cells: every row at most once in a batch, positions of a row ascending over the batches.
+
+    Rows with the most cells left go first, which gives the fewest batches; ties are in a random order.
+
+    Args:
+        cells: Numbering of the scored cells.
+        wanted: int64[M], unique and ascending.
+        batch_rows: Most cells in a batch.
+        key: The measurement's key; it fixes the order among equals.
+    """
+    rows, starts = np.unique(cells.row(wanted), return_index=True)
+    ends = [*starts[1:].tolist(), wanted.size]
+    ranks = permutation(key, ORDER, rows.size).tolist()
+    waiting = [(start - end, rank, start) for start, end, rank in zip(starts.tolist(), ends, ranks, strict=True)]
+    heapq.heapify(waiting)
+    while waiting:
+        batch = [heapq.heappop(waiting) for _ in range(min(batch_rows, len(waiting)))]
+        yield wanted[[index for _, _, index in batch]]
+        for left, rank, index in batch:
+            if left < -1:
+                heapq.heappush(waiting, (left + 1, rank, index + 1))
+
+
+def losses(logits: Floats, targets: NDArray[np.integer]) -> Floats:
+    """Return -log softmax(logits)[target] of every row in float64.
+
+    Everything is relative to the row's largest logit, so that adding a constant, however large, changes nothing.
+
+    Raises:
+        UntrustedInputError: ``RUN-NAN``, logits or a loss that are not finite.
+    """
+    if not np.isfinite(logits).all():
+        raise UntrustedInputError("RUN-NAN", "logits that are not finite")
+    with np.errstate(over="ignore"):
+        relative = logits - logits.max(axis=1, keepdims=True)
+        nats: Floats = np.log(np.exp(relative).sum(axis=1)) - relative[np.arange(targets.size), targets]
+    if not np.isfinite(nats).all():
+        raise UntrustedInputError("RUN-NAN", "logits so far apart that the loss is not finite")
+    return nats
+
+
+def collect(probe: Probe, rows: Rows, wanted: Integers, *, batch_rows: int, key: bytes) -> Floats:
+    """Probe cells and return their true losses.
+
+    Args:
+        probe: Asks the worker for one batch.
+        rows: N documents.
+        wanted: int64[M] cells, unique and ascending.
+        batch_rows: Rows of every batch, the same as for the claims; a batch with fewer cells is filled up with padding.
+        key: The measurement's key; it fixes the order.
+
+    Returns:
+        float64[M] in nats.
+    """
+    cells = Cells.of(rows.lengths)
+    sequence = rows.tokens.shape[1] - 1
+    columns = np.arange(sequence)
+    filler = padding(rows)[:sequence]
+    found = np.empty(wanted.size)
+    for batch in schedule(cells, wanted, batch_rows=batch_rows, key=key):
+        row, position = cells.row(batch), cells.position(batch)
+        prefixes = np.tile(filler, (batch_rows, 1))
+        positions = np.zeros(batch_rows, np.int32)
+        prefixes[: batch.size] = np.where(columns <= position[:, None], rows.tokens[row, :sequence], filler)
+        positions[: batch.size] = position
+        logits = probe(prefixes, positions)[: batch.size]
+        found[np.searchsorted(wanted, batch)] = losses(logits, rows.tokens[row, position + 1])
+    return found

@@ -1,0 +1,163 @@
+"""What a measurement says: the corrected score, overall, per source and per document."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ralph.data.dataset import Rows
+from ralph.errors import ConfigurationError
+from ralph.evaluate.cells import Cells, Floats, Integers
+from ralph.evaluate.draw import Draw, claims_digest
+from ralph.evaluate.estimator import LN2, Totals, bits_per_byte, totals
+from ralph.protocol import measurement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceScore:
+    """The score on the documents of one source."""
+
+    source: str
+    val_bpb: float
+    claimed_bpb: float
+    standard_error_bpb: float
+    """Of the correction, over draws of the probes."""
+    documents: int
+    tokens: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Score:
+    """The score of one model on rows of hidden text; every loss is estimated to be causal."""
+
+    val_bpb: float
+    """Bits per true UTF-8 byte of the scored tokens."""
+    claimed_bpb: float
+    """The same from the claims alone."""
+    correction_nats: float
+    """Per token: what the probes add to the mean claim; about 0 for honest claims."""
+    standard_error_nats: float
+    """Of the correction per token, over draws of the probes. It says nothing about other documents or seeds."""
+    per_source: tuple[SourceScore, ...]
+    """Sorted by source."""
+    exceedances: int
+    """Probed cells over the tolerance; an accepted measurement has none on CPU."""
+    worst_mismatch_nats: float
+    """Largest |claim - probe|."""
+    cells: int
+    """Draws of cells, with repetitions."""
+    probes: int
+    """Cells that were probed, each once."""
+    documents: int
+    tokens: int
+    size_bytes: int
+    claims: Floats = field(repr=False)
+    """float64[N, T] frozen claims, private while the documents are hidden."""
+    claims_digest: bytes
+    document_nats: Floats = field(repr=False)
+    """float64[N]: estimated sum of losses of each document."""
+    worker_cpu_s: float
+    """CPU seconds of all sandboxes of the measurement."""
+
+    def published(self) -> measurement.Score:
+        """Return what a Measurement records of this score."""
+        sources = tuple(
+            measurement.SourceValue(source=part.source, val_bpb=part.val_bpb, documents=part.documents) for part in self.per_source
+        )
+        return measurement.Score(
+            val_bpb=self.val_bpb,
+            claimed_bpb=self.claimed_bpb,
+            correction_nats=self.correction_nats,
+            standard_error_nats=self.standard_error_nats,
+            worst_mismatch_nats=self.worst_mismatch_nats,
+            cells=self.cells,
+            documents=self.documents,
+            claims=self.claims_digest,
+            sources=sources,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Audit:
+    """Frozen claims and what the probes found.
+
+    Args:
+        claims: float64[N, T].
+        draw: The drawn cells.
+        probed: int64[M], the cells that were probed, ascending: all drawn ones, each once.
+        truths: float64[M], their true losses.
+    """
+
+    claims: Floats
+    draw: Draw
+    probed: Integers
+    truths: Floats
+
+
+def true_bytes(rows: Rows, token_bytes: NDArray[np.uint8]) -> Integers:
+    """Return the UTF-8 bytes of every row's scored tokens, int64[N], counted here and compared with what the data says.
+
+    Raises:
+        ConfigurationError: ``OPS-DATA``, the rows were made with another tokenizer.
+    """
+    inside = Cells.of(rows.lengths).mask(rows.tokens.shape[1] - 1)
+    counted: Integers = (token_bytes[rows.tokens[:, 1:]] * inside).sum(axis=1, dtype=np.int64)
+    if not np.array_equal(counted, rows.byte_counts):
+        wrong = int(np.count_nonzero(counted != rows.byte_counts))
+        raise ConfigurationError(f"{wrong} of {len(rows)} rows have other bytes than their tokens", code="OPS-DATA")
+    return counted
+
+
+def assemble(audit: Audit, rows: Rows, *, tau: float, token_bytes: NDArray[np.uint8], worker_cpu_s: float) -> Score:
+    """Compute the score from frozen claims and probes."""
+    cells = Cells.of(rows.lengths)
+    claims = cells.flatten(audit.claims)
+    truths = audit.truths[np.searchsorted(audit.probed, audit.draw.cells)]
+    mismatch = np.abs(audit.truths - claims[audit.probed])
+    row_of_cell = cells.row(np.arange(cells.count))
+    names = tuple(sorted(set(rows.sources)))
+    source_of_row = np.array([names.index(source) for source in rows.sources], np.int64)
+    size = true_bytes(rows, token_bytes)
+    whole = totals(claims, audit.draw, truths, groups=np.zeros_like(row_of_cell), count=1)
+    slices = totals(claims, audit.draw, truths, groups=source_of_row[row_of_cell], count=len(names))
+    documents = totals(claims, audit.draw, truths, groups=row_of_cell, count=len(rows))
+    return Score(
+        val_bpb=bits_per_byte(float(whole.nats[0]), int(size.sum())),
+        claimed_bpb=bits_per_byte(float(whole.claimed[0]), int(size.sum())),
+        correction_nats=float(whole.correction[0]) / cells.count,
+        standard_error_nats=float(whole.standard_error[0]) / cells.count,
+        per_source=_per_source(names, slices, source_of_row, cells.lengths, size),
+        exceedances=int(np.count_nonzero(mismatch > tau)),
+        worst_mismatch_nats=float(mismatch.max()),
+        cells=audit.draw.cells.size,
+        probes=audit.probed.size,
+        documents=len(rows),
+        tokens=cells.count,
+        size_bytes=int(size.sum()),
+        claims=audit.claims,
+        claims_digest=claims_digest(claims),
+        document_nats=documents.nats,
+        worker_cpu_s=worker_cpu_s,
+    )
+
+
+def _per_source(
+    names: tuple[str, ...], slices: Totals, source_of_row: Integers, lengths: Integers, size: Integers
+) -> tuple[SourceScore, ...]:
+    scores: list[SourceScore] = []
+    for number, name in enumerate(names):
+        inside = source_of_row == number
+        size_bytes = int(size[inside].sum())
+        scores.append(
+            SourceScore(
+                source=name,
+                val_bpb=bits_per_byte(float(slices.nats[number]), size_bytes),
+                claimed_bpb=bits_per_byte(float(slices.claimed[number]), size_bytes),
+                standard_error_bpb=float(slices.standard_error[number]) / (LN2 * size_bytes),
+                documents=int(np.count_nonzero(inside)),
+                tokens=int(lengths[inside].sum()),
+                size_bytes=size_bytes,
+            )
+        )
+    return tuple(scores)
