@@ -1,6 +1,6 @@
 """The outside world as small Protocols: one file per implementation, none of them named here."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,6 +179,6 @@ class Sandbox(Protocol):
 
 
 class Executor(Protocol):
-    """Where trainings and evaluations run. Results come back in the order of the jobs."""
+    """Where trainings and evaluations run. Results come back in the order of the jobs, each as soon as it can."""
 
-    def map(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]: ...
+    def map(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]: ...

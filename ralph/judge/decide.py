@@ -132,6 +132,9 @@ def _judge(
     for run in runs:
         if run.failure is not None:
             return _Judged(outcome=_outcome(case, "rejected", run.failure.reason, run.failure.detail), normalised=case.normalised)
+    mismatch = _replay_mismatch(case, runs)
+    if mismatch is not None:
+        return _Judged(outcome=_outcome(case, "rejected", Reason.FRD_REPLAY.value, mismatch), normalised=case.normalised)
     fresh = table.pairs(runs, case.stage)
     if contest is None:
         contest = Contest(
@@ -148,6 +151,22 @@ def _judge(
     if contest.stage == "filter":
         return _filter(case, contest, pool, entries, rules)
     return _proof(case, contest, pool, rules)
+
+
+def _replay_mismatch(case: CaseRow, runs: Sequence[Measurement]) -> str | None:
+    """Compare validators' re-runs with what the miner claims of the same seeds.
+
+    A run repeats bit for bit on the same stack; where the environments differ nothing is comparable
+    and nobody is accused.
+    """
+    claims = {(claim.rung, claim.seed): claim for claim in case.claims}
+    for run in runs:
+        claim = claims.get((run.rung, run.seed))
+        if not run.executed or claim is None or run.environment != case.environment:
+            continue
+        if run.transcript_root != claim.transcript_root or run.weights != claim.weights:
+            return f"run {run.rung}-{run.seed:016x} repeated with another transcript or other weights than claimed"
+    return None
 
 
 def _screen(case: CaseRow, contest: Contest, fresh: tuple[PairedRun, ...], pool: tuple[KingRun, ...], rules: CrownRules) -> _Judged:

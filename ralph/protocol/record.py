@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from ralph.protocol.announcement import Environment, Hypothesis, ShortText, Text
+from ralph.protocol.bundle import RunClaim
 from ralph.protocol.canonical import U64, Canonical, Digest, Real, digest
 from ralph.protocol.measurement import SignedMeasurement
 
@@ -57,6 +58,9 @@ class CaseRow(Canonical):
     patch: Digest | None
     """SHA-256 of the diff in the store."""
     hypothesis: Hypothesis | None
+    environment: Digest | None
+    claims: tuple[RunClaim, ...]
+    """What the miner says of the runs in the bundle."""
     stage: CaseStage
     refusal: Refusal | None
 

@@ -1,0 +1,66 @@
+"""Establish that the commitment precedes the beacon, is registered, within its caps and not judged already."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ralph.errors import UntrustedInputError
+from ralph.interfaces import Metagraph
+from ralph.protocol.announcement import Slot
+from ralph.protocol.lineage import Throne
+from ralph.protocol.reasons import Reason
+from ralph.protocol.rules import Rules
+from ralph.protocol.seeds import draw
+from ralph.protocol.verdict import Finding
+
+GATE = "announced"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entrant:
+    """A slot of the announce state that stands for a case of this round."""
+
+    hotkey: str
+    coldkey: str
+    registered_at: int
+    slot: Slot
+
+
+def entrants(slots: dict[str, bytes], metagraph: Metagraph, throne: Throne, rules: Rules) -> tuple[Entrant, ...]:
+    """Return who takes part: every slot of this track that is new or belongs to a running contest.
+
+    A slot that does not parse is no announcement, and one that was judged before is history; both
+    leave no row. Sorted by hotkey.
+    """
+    neurons = metagraph.by_hotkey()
+    running = {contest.announcement for contest in throne.contests}
+    found = []
+    for hotkey, payload in sorted(slots.items()):
+        try:
+            slot = Slot.from_bytes(payload)
+        except UntrustedInputError:
+            continue
+        if hotkey not in neurons or slot.track != rules.track_number:
+            continue
+        if slot.announcement in throne.seen_announcements and slot.announcement not in running:
+            continue
+        neuron = neurons[hotkey]
+        found.append(Entrant(hotkey=hotkey, coldkey=neuron.coldkey, registered_at=neuron.registered_at, slot=slot))
+    return tuple(found)
+
+
+def announced(entrant: Entrant, others: Sequence[Entrant], throne: Throne, rules: Rules, *, beacon_one: bytes) -> Finding:
+    """Check the caps and the parent of a new announcement."""
+    king = throne.king.tree
+    running = {contest.announcement for contest in throne.contests}
+    if any(other.hotkey != entrant.hotkey and other.slot.announcement == entrant.slot.announcement for other in others):
+        return Finding(gate=GATE, reason=Reason.INT_DUP, detail="two hotkeys announced the same digest")
+    fresh = [other for other in others if other.coldkey == entrant.coldkey and other.slot.announcement not in running]
+    ranked = sorted(fresh, key=lambda other: draw(beacon=beacon_one, purpose="cap", subject=other.slot.announcement))
+    place = ranked.index(entrant) + 1
+    if place > rules.announcements_per_coldkey:
+        detail = f"announcement {place} of its coldkey in this round, {rules.announcements_per_coldkey} may enter"
+        return Finding(gate=GATE, reason=Reason.INT_CAP, detail=detail)
+    if entrant.slot.parent != king[:8]:
+        detail = f"made for parent {entrant.slot.parent.hex()}, the king is {king[:8].hex()}"
+        return Finding(gate=GATE, reason=Reason.INT_PARENT, detail=detail)
+    return Finding(gate=GATE, reason=None, detail=f"committed before the beacon, announcement {place} of its coldkey")

@@ -1,0 +1,40 @@
+"""Block arithmetic of rounds: phases never depend on the chain's epochs, which an owner can move."""
+
+from dataclasses import dataclass
+
+from ralph.protocol.rules import RoundRules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The blocks of one round."""
+
+    index: int
+    start: int
+    announce_end: int
+    beacon_one: int
+    submit_end: int
+    beacon_two: int
+    measure_end: int
+    end: int
+    """First block of the next round."""
+
+
+def window(rules: RoundRules, index: int) -> Window:
+    """Return the blocks of round ``index``."""
+    start = rules.first_block + index * rules.length
+    return Window(
+        index=index,
+        start=start,
+        announce_end=start + rules.announce_end,
+        beacon_one=start + rules.beacon_one,
+        submit_end=start + rules.submit_end,
+        beacon_two=start + rules.beacon_two,
+        measure_end=start + rules.measure_end,
+        end=start + rules.length,
+    )
+
+
+def round_at(rules: RoundRules, block: int) -> int:
+    """Return the round that ``block`` belongs to; -1 before the first."""
+    return (block - rules.first_block) // rules.length if block >= rules.first_block else -1

@@ -1,0 +1,1 @@
+"""The validator: intake, measure, record, pay. Everything it decides is decided in ``ralph.judge``."""

@@ -1,0 +1,169 @@
+"""Measure: which runs a round needs, and how one run becomes a signed Measurement.
+
+The list of work is a pure function of the accepted cases, the throne and the beacons, so two validators
+(and an auditor) name the same runs. King and challengers run on the same seeds and documents.
+"""
+
+import logging
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ralph.data.dataset import DataSet, Rows
+from ralph.errors import InfrastructureError, UntrustedInputError
+from ralph.evaluate import claims as claiming
+from ralph.evaluate.measure import audit, score
+from ralph.evaluate.score import Score
+from ralph.interfaces import Sandbox
+from ralph.judge.plan import Need
+from ralph.protocol.announcement import Environment
+from ralph.protocol.canonical import blob_digest
+from ralph.protocol.measurement import Failure, Measurement
+from ralph.protocol.patch import RecipeTree
+from ralph.protocol.rules import Rules, Rung
+from ralph.protocol.seeds import draw
+from ralph.repository.trees import materialise
+from ralph.sandbox.limits import limits_for
+from ralph.train import host
+from ralph.train.run import RunJob, RunResult
+
+logger = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One run to measure: train and score, or only score weights that a miner trained."""
+
+    need: Need
+    tree: RecipeTree = field(repr=False)
+    weights: bytes | None = field(repr=False)
+    """The miner's weights of a filter run; None where the validator trains himself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A finished measurement, unsigned, with what stays private and what only logs may tell."""
+
+    measurement: Measurement
+    claims: Floats | None = field(repr=False)
+    """float64[N, T] on hidden documents; never leaves the validator before rotation."""
+    train_cpu_s: float
+    score_cpu_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What every measurement of a round shares."""
+
+    rules: Rules
+    sandbox: Sandbox
+    data: DataSet
+    hidden: Rows
+    environment: Environment
+    executor: str
+    """The validator's hotkey."""
+    round_index: int
+    beacon_two: bytes
+    king_losses: Floats | None
+    scratch: Path
+
+    def measure(self, work: Work) -> Measured:
+        """Run one piece of work; what the recipe does wrong becomes a Failure.
+
+        Raises:
+            InfrastructureError: Ours; the caller tries again.
+        """
+        rung = self.rules.rung(self.rules.crown.rung)
+        subject = work.need.subject()
+        key = draw(beacon=self.beacon_two, purpose="cells", subject=subject)
+        with TemporaryDirectory(dir=self.scratch) as folder:
+            recipe = Path(folder) / "recipe"
+            materialise(work.tree, recipe)
+            try:
+                if work.weights is not None:
+                    return self._scored(work.need, recipe, work.weights, rung, key)
+                return self._trained(work.need, recipe, rung, key)
+            except UntrustedInputError as error:
+                logger.info("run %s of tree %s failed: %s %s", work.need.stage, work.need.tree.hex()[:16], error.code, error.detail)
+                failure = Failure(reason=error.code, detail=error.detail[:200])
+                return Measured(
+                    measurement=self._measurement(work.need, None, None, failure), claims=None, train_cpu_s=0.0, score_cpu_s=0.0
+                )
+
+    def _trained(self, need: Need, recipe: Path, rung: Rung, key: bytes) -> Measured:
+        job = RunJob(recipe=recipe, rung=rung, seed=need.seed, vocabulary=self.data.vocabulary, limits=limits_for(rung))
+        with host.start(job, sandbox=self.sandbox, data=self.data) as run:
+            result = run.train()
+            claims = claiming.collect(run.channel.claim, self.hidden, batch_rows=self.rules.evaluation.batch_rows, key=key)
+        scored = audit(
+            claims,
+            sandbox=self.sandbox,
+            recipe=recipe,
+            weights=result.weights,
+            rung=rung,
+            rules=self.rules.evaluation,
+            vocabulary=self.data.vocabulary,
+            rows=self.hidden,
+            token_bytes=self.data.token_bytes,
+            key=key,
+            king_losses=None if need.role == "king" else self.king_losses,
+        )
+        measurement = self._measurement(need, result, scored, None)
+        return Measured(measurement=measurement, claims=scored.claims, train_cpu_s=result.worker_cpu_s, score_cpu_s=scored.worker_cpu_s)
+
+    def _scored(self, need: Need, recipe: Path, weights: bytes, rung: Rung, key: bytes) -> Measured:
+        scored = score(
+            sandbox=self.sandbox,
+            recipe=recipe,
+            weights=weights,
+            rung=rung,
+            rules=self.rules.evaluation,
+            vocabulary=self.data.vocabulary,
+            rows=self.hidden,
+            token_bytes=self.data.token_bytes,
+            key=key,
+            king_losses=self.king_losses,
+        )
+        measurement = self._measurement(need, None, scored, None, weights=blob_digest(weights))
+        return Measured(measurement=measurement, claims=scored.claims, train_cpu_s=0.0, score_cpu_s=scored.worker_cpu_s)
+
+    def _measurement(
+        self, need: Need, result: RunResult | None, scored: Score | None, failure: Failure | None, *, weights: bytes | None = None
+    ) -> Measurement:
+        return Measurement(
+            round=self.round_index,
+            executor=self.executor,
+            role=need.role,
+            stage=need.stage,
+            tree=need.tree,
+            rung=self.rules.crown.rung,
+            seed=need.seed,
+            executed=need.executed,
+            environment=self.environment.digest(),
+            transcript_root=result.transcript_root if result else None,
+            segments_root=result.segments_root if result else None,
+            weights=result.weights_digest if result else weights,
+            parameters=result.parameters if result else 0,
+            tokens=result.plan.tokens if result else 0,
+            score=scored.published() if scored else None,
+            failure=failure,
+        )
+
+
+def retried(bench: Bench, work: Work, tries: int) -> Measured:
+    """Measure, again where we failed. Raises the last InfrastructureError after ``tries`` attempts."""
+    for attempt in range(1, tries + 1):
+        try:
+            return bench.measure(work)
+        except InfrastructureError as error:
+            logger.warning("attempt %d of %d: %s", attempt, tries, error)
+            if attempt == tries:
+                raise
+    raise ValueError("defer_limit is zero")

@@ -1,0 +1,34 @@
+"""Everything a validator works with, put together once by its entry point."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ralph.data.dataset import DataSet, Rows
+from ralph.interfaces import BundleStore, Chain, Executor, Sandbox, Signer
+from ralph.protocol.announcement import Environment
+from ralph.protocol.network import NetworkProfile
+from ralph.protocol.patch import RecipeTree
+from ralph.repository.git import RecipeRepository
+from ralph.validator.state import EventTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Adapters, data and keys of one validator."""
+
+    profile: NetworkProfile
+    chain: Chain
+    store: BundleStore
+    private: BundleStore
+    """Only on this machine: claims on hidden documents."""
+    sandbox: Sandbox
+    executor: Executor
+    events: EventTable
+    repository: RecipeRepository
+    data: DataSet
+    hidden: Rows
+    hotkey: Signer
+    record_key: Signer
+    genesis: RecipeTree
+    environment: Environment
+    scratch: Path
