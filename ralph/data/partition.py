@@ -15,7 +15,7 @@ from ralph.protocol.canonical import digest
 DOCUMENT_TAG = "recipe-net/document/v1"
 SPLIT_TAG = "recipe-net/document-split/v1"
 HIDDEN_FRACTION = 0.36
-"""Of a standard library's 7.6 to 8.5 thousand documents this hides 2,700 to 3,000."""
+"""Of the 8,400 to 9,000 documents of a standard library (Python 3.10 to 3.13) this hides 3,050 to 3,270."""
 VALIDATION_FRACTION = 0.05
 PROGRESS_EVERY = 250
 
