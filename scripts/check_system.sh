@@ -1,0 +1,45 @@
+#!/bin/sh
+# Say in one line what this machine lacks, before anything is installed.
+#
+# usage: check_system.sh PYTHON [python] [sandbox]
+#   python   an interpreter that is new enough and can make virtual environments
+#   sandbox  bubblewrap, in which every line of a miner's code runs, and git
+set -eu
+
+python=$1
+shift
+missing=""
+
+need_python() {
+    if ! command -v "$python" >/dev/null 2>&1; then
+        missing="$missing python3 python3-venv"
+    elif ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        echo "Python 3.11 or newer is needed, $python is $("$python" -V 2>&1). Name another one: make PYTHON=python3.12 ..." >&2
+        exit 1
+    elif [ ! -e .venv/.created ] && ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        case $python in
+            python3.*) missing="$missing $python-venv" ;;
+            *) missing="$missing python3-venv" ;;
+        esac
+    fi
+}
+
+need_sandbox() {
+    command -v bwrap >/dev/null 2>&1 || missing="$missing bubblewrap"
+    command -v git >/dev/null 2>&1 || missing="$missing git"
+}
+
+for what in "$@"; do
+    "need_$what"
+done
+[ -n "$missing" ] || exit 0
+
+install="your package manager and install"
+for manager in "apt-get install -y" "dnf install -y" "zypper install -y" "pacman -S --needed"; do
+    if command -v "${manager%% *}" >/dev/null 2>&1; then
+        install="sudo $manager"
+        break
+    fi
+done
+echo "This machine lacks:$missing. Run:  $install$missing" >&2
+exit 1
