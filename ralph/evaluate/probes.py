@@ -34,10 +34,9 @@ def schedule(cells: Cells, wanted: Integers, *, batch_rows: int, key: bytes) -> 
         batch_rows: Most cells in a batch.
         key: The measurement's key; it fixes the order among equals.
     """
-    rows, starts = np.unique(cells.row(wanted), return_index=True)
-    ends = [*starts[1:].tolist(), wanted.size]
-    ranks = permutation(key, ORDER, rows.size).tolist()
-    waiting = [(start - end, rank, start) for start, end, rank in zip(starts.tolist(), ends, ranks, strict=True)]
+    rows, starts, counts = np.unique(cells.row(wanted), return_index=True, return_counts=True)
+    ranks = permutation(key, ORDER, rows.size)
+    waiting = list(zip((-counts).tolist(), ranks.tolist(), starts.tolist(), strict=True))
     heapq.heapify(waiting)
     while waiting:
         batch = [heapq.heappop(waiting) for _ in range(min(batch_rows, len(waiting)))]
