@@ -117,6 +117,13 @@ class Signer(Protocol):
     def sign(self, digest: bytes) -> bytes: ...
 
 
+class RecordSigner(Signer, Protocol):
+    """A Signer whose public key is endorsed by a hotkey."""
+
+    @property
+    def public_key(self) -> bytes: ...
+
+
 class Clock(Protocol):
     """Time as an argument."""
 

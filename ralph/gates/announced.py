@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ralph.errors import UntrustedInputError
 from ralph.interfaces import Metagraph
-from ralph.protocol.announcement import Slot
+from ralph.protocol.announcement import Slot, case_id
 from ralph.protocol.lineage import Throne
 from ralph.protocol.reasons import Reason
 from ralph.protocol.rules import Rules
@@ -24,6 +24,11 @@ class Entrant:
     registered_at: int
     slot: Slot
 
+    @property
+    def case(self) -> bytes:
+        """Return the case's id."""
+        return case_id(self.slot.announcement, self.hotkey)
+
 
 def entrants(slots: dict[str, bytes], metagraph: Metagraph, throne: Throne, rules: Rules) -> tuple[Entrant, ...]:
     """Return who takes part: every slot of this track that is new or belongs to a running contest.
@@ -32,7 +37,7 @@ def entrants(slots: dict[str, bytes], metagraph: Metagraph, throne: Throne, rule
     leave no row. Sorted by hotkey.
     """
     neurons = metagraph.by_hotkey()
-    running = {contest.announcement for contest in throne.contests}
+    running = {contest.case for contest in throne.contests}
     found = []
     for hotkey, payload in sorted(slots.items()):
         try:
@@ -41,7 +46,8 @@ def entrants(slots: dict[str, bytes], metagraph: Metagraph, throne: Throne, rule
             continue
         if hotkey not in neurons or slot.track != rules.track_number:
             continue
-        if slot.announcement in throne.seen_announcements and slot.announcement not in running:
+        case = case_id(slot.announcement, hotkey)
+        if case in throne.seen_cases and case not in running:
             continue
         neuron = neurons[hotkey]
         found.append(Entrant(hotkey=hotkey, coldkey=neuron.coldkey, registered_at=neuron.registered_at, slot=slot))
@@ -51,11 +57,9 @@ def entrants(slots: dict[str, bytes], metagraph: Metagraph, throne: Throne, rule
 def announced(entrant: Entrant, others: Sequence[Entrant], throne: Throne, rules: Rules, *, beacon_one: bytes) -> Finding:
     """Check the caps and the parent of a new announcement."""
     king = throne.king.tree
-    running = {contest.announcement for contest in throne.contests}
-    if any(other.hotkey != entrant.hotkey and other.slot.announcement == entrant.slot.announcement for other in others):
-        return Finding(gate=GATE, reason=Reason.INT_DUP, detail="two hotkeys announced the same digest")
-    fresh = [other for other in others if other.coldkey == entrant.coldkey and other.slot.announcement not in running]
-    ranked = sorted(fresh, key=lambda other: draw(beacon=beacon_one, purpose="cap", subject=other.slot.announcement))
+    running = {contest.case for contest in throne.contests}
+    fresh = [other for other in others if other.coldkey == entrant.coldkey and other.case not in running]
+    ranked = sorted(fresh, key=lambda other: draw(beacon=beacon_one, purpose="cap", subject=other.case))
     place = ranked.index(entrant) + 1
     if place > rules.announcements_per_coldkey:
         detail = f"announcement {place} of its coldkey in this round, {rules.announcements_per_coldkey} may enter"

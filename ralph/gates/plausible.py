@@ -11,7 +11,9 @@ from ralph.protocol.rules import Rung
 from ralph.protocol.submission import Case, ClaimedRun
 from ralph.protocol.verdict import Finding
 from ralph.train.plan import Plan
-from ralph.train.safetensors_header import parse_header
+from ralph.train.host import weight_limits
+from ralph.train.safetensors_header import parse
+from ralph.train.wire import ITEM_BYTES
 from ralph.train.transcript import verify as verify_transcript
 
 GATE = "plausible"
@@ -38,6 +40,6 @@ def _check_run(run: ClaimedRun, name: str, seed: int, plan: Plan, rung: Rung) ->
         raise UntrustedInputError("FRD-CHAIN", "the transcript's root is not the claimed one")
     if blob_digest(run.weights) != claim.weights:
         raise UntrustedInputError("INT-HASH", "the weights are not the claimed ones")
-    header = parse_header(run.weights, max_parameters=rung.max_parameters)
-    if header.parameters != claim.parameters:
-        raise UntrustedInputError("RUN-PARAMS", f"{header.parameters} parameters in the file, {claim.parameters} claimed")
+    parameters = sum(tensor.size_bytes // ITEM_BYTES[tensor.dtype] for tensor in parse(run.weights, weight_limits(rung)))
+    if parameters != claim.parameters:
+        raise UntrustedInputError("RUN-PARAMS", f"{parameters} parameters in the file, {claim.parameters} claimed")

@@ -42,7 +42,7 @@ class _Judged:
 
 def queue_order(cases: Sequence[CaseRow], beacon_two: bytes) -> list[CaseRow]:
     """Return cases in the order that B2 draws: nobody can choose a place in the queue."""
-    return sorted(cases, key=lambda case: draw(beacon=beacon_two, purpose="queue", subject=case.announcement))
+    return sorted(cases, key=lambda case: draw(beacon=beacon_two, purpose="queue", subject=case.case))
 
 
 def decide(
@@ -63,18 +63,18 @@ def decide(
     """
     if round_index != throne.round_index + 1:
         raise CorruptStateError(f"round {round_index} cannot follow round {throne.round_index}")
-    if len({case.announcement for case in cases}) != len(cases):
-        raise CorruptStateError(f"round {round_index} lists an announcement twice")
+    if len({case.case for case in cases}) != len(cases):
+        raise CorruptStateError(f"round {round_index} lists a case twice")
     table = _Table(measurements, throne.king.tree)
     fill = tuple(KingRun(seed=seed, val_bpb=value) for seed, value in table.king("pool"))
     pool = (*throne.pool, *fill)
     if cases and len(pool) < rules.crown.pool_runs and any(case.refusal is None for case in cases):
         raise CorruptStateError(f"the king's pool has {len(pool)} runs, {rules.crown.pool_runs} are required", code="OPS-HOLD")
-    contests = {contest.announcement: contest for contest in throne.contests}
+    contests = {contest.case: contest for contest in throne.contests}
     entries = throne.entries
     judged: list[_Judged] = []
     for case in queue_order(cases, beacon_two):
-        one = _judge(case, contests.get(case.announcement), table, pool, entries, round_index, rules.crown)
+        one = _judge(case, contests.get(case.case), table, pool, entries, round_index, rules.crown)
         entries += one.entered_proof
         judged.append(one)
     return _conclude(throne, round_index, judged, cases, (*pool, *table.paired_king_runs()), entries, rules)
@@ -206,9 +206,9 @@ def _conclude(
     """Crown the largest estimate of those that won, close everything else that was made for the old king."""
     winners = [one for one in judged if one.outcome.state == "crowned" and one.outcome.look is not None]
     seen_patches = throne.seen_patches + tuple((one.normalised, _hotkey(cases, one)) for one in judged if one.normalised is not None)
-    seen = throne.seen_announcements | {case.announcement for case in cases if case.stage == "screen"}
+    seen = throne.seen_cases | {case.case for case in cases if case.stage == "screen"}
     entered = throne.entered | {one.normalised for one in judged if one.outcome.state == "screened" and one.normalised is not None}
-    common = replace(throne, round_index=round_index, seen_patches=seen_patches, seen_announcements=seen)
+    common = replace(throne, round_index=round_index, seen_patches=seen_patches, seen_cases=seen)
     if not winners:
         contests = tuple(one.contest for one in judged if one.contest is not None)
         after = replace(common, pool=_unique(pool), entries=entries, entered=entered, contests=contests)
@@ -242,16 +242,16 @@ def _unique(pool: tuple[KingRun, ...]) -> tuple[KingRun, ...]:
 
 
 def _hotkey(cases: Sequence[CaseRow], one: _Judged) -> str:
-    return next(case.hotkey for case in cases if case.announcement == one.outcome.announcement)
+    return next(case.hotkey for case in cases if case.case == one.outcome.case)
 
 
 def _outcome(case: CaseRow, state: State, reason: str, detail: str, look: LookRow | None = None) -> OutcomeRow:
-    return OutcomeRow(announcement=case.announcement, state=state, reason=str(reason), detail=detail, look=look)
+    return OutcomeRow(case=case.case, state=state, reason=str(reason), detail=detail, look=look)
 
 
 def _void(outcome: OutcomeRow) -> OutcomeRow:
     return OutcomeRow(
-        announcement=outcome.announcement,
+        case=outcome.case,
         state="void",
         reason=Reason.INT_PARENT.value,
         detail="another contender became king; rebase and announce again",

@@ -71,7 +71,7 @@ def needs(throne: Throne, cases: Sequence[CaseRow], beacons: Beacons, rules: Rul
     The order is: the king's pool where it is short, the king beside challengers, then challengers in
     queue order.
     """
-    contests = {contest.announcement: contest for contest in throne.contests}
+    contests = {contest.case: contest for contest in throne.contests}
     missing = max(0, rules.crown.pool_runs - len(throne.pool))
     king = throne.king.tree
     found = [_king("pool", king, one) for one in seeds(rules, beacon=beacons.two, round_index=round_index, purpose="pool", count=missing)]
@@ -80,7 +80,7 @@ def needs(throne: Throne, cases: Sequence[CaseRow], beacons: Beacons, rules: Rul
     for case in queue_order([case for case in cases if case.refusal is None], beacons.two):
         if case.tree is None:
             raise ValueError(f"accepted case {case.announcement.hex()[:16]} has no tree")
-        drawn = _case_seeds(case, contests.get(case.announcement), beacons, rules, round_index)
+        drawn = _case_seeds(case, contests.get(case.case), beacons, rules, round_index)
         stage: Stage = case.stage
         paired[stage] = max(paired.get(stage, ()), drawn, key=len)
         executed = stage != "filter"

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from ralph.errors import UntrustedInputError
-from ralph.protocol.canonical import Canonical, Digest, Real
+from ralph.protocol.canonical import Canonical, Digest, Real, digest
 
 SLOT_VERSION = 1
 ANCHOR_VERSION = 129
@@ -89,13 +89,20 @@ class Slot:
         return cls(track=data[1], parent=data[2:10], announcement=data[10:42], bundle=data[42:74], last_link=data[74:106])
 
 
-def anchor_payload(digest: bytes) -> bytes:
+def case_id(announcement: bytes, hotkey: str) -> bytes:
+    """Return what identifies a case: anyone can copy a digest into his own slot, so the hotkey belongs to it."""
+    return digest("recipe-net/case/v1", {"announcement": announcement, "hotkey": hotkey})
+
+
+def anchor_payload(anchor: bytes) -> bytes:
     """Return a validator's slot: the digest of its Anchor, which itself is in the store."""
-    return bytes([ANCHOR_VERSION]) + digest
+    return bytes([ANCHOR_VERSION]) + anchor
 
 
 def parse_anchor_payload(data: bytes) -> bytes:
     """Return the Anchor digest of a validator's slot. Raises UntrustedInputError ``INT-SCHEMA``."""
     if len(data) != ANCHOR_BYTES or data[0] != ANCHOR_VERSION:
-        raise UntrustedInputError("INT-SCHEMA", f"an anchor slot is {ANCHOR_BYTES} bytes of version {ANCHOR_VERSION}, got {len(data)} bytes")
+        raise UntrustedInputError(
+            "INT-SCHEMA", f"an anchor slot is {ANCHOR_BYTES} bytes of version {ANCHOR_VERSION}, got {len(data)} bytes"
+        )
     return data[1:]

@@ -7,6 +7,7 @@ round 0 starts with the genesis recipe as king.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ralph.protocol.announcement import case_id
 from ralph.protocol.canonical import Digest
 
 ContestStage = Literal["filter", "proof"]
@@ -45,6 +46,11 @@ class Contest:
     runs: tuple[PairedRun, ...] = ()
     """Runs of the present stage."""
 
+    @property
+    def case(self) -> bytes:
+        """Return the case's id."""
+        return case_id(self.announcement, self.hotkey)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reign:
@@ -72,7 +78,7 @@ class Throne:
     entered: frozenset[bytes] = field(default_factory=frozenset)
     """Normalised digests that entered the filter in this reign."""
     contests: tuple[Contest, ...] = ()
-    seen_announcements: frozenset[bytes] = field(default_factory=frozenset)
+    seen_cases: frozenset[bytes] = field(default_factory=frozenset)
     seen_patches: tuple[tuple[bytes, str], ...] = ()
     """(normalised digest, hotkey) of every tree that was opened, in order."""
 

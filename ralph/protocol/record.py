@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ralph.protocol.announcement import Environment, Hypothesis, ShortText, Text
+from ralph.protocol.announcement import Environment, Hypothesis, ShortText, Text, case_id
 from ralph.protocol.bundle import RunClaim
 from ralph.protocol.canonical import U64, Canonical, Digest, Real, digest
 from ralph.protocol.measurement import SignedMeasurement
@@ -64,6 +64,11 @@ class CaseRow(Canonical):
     stage: CaseStage
     refusal: Refusal | None
 
+    @property
+    def case(self) -> bytes:
+        """Return the case's id."""
+        return case_id(self.announcement, self.hotkey)
+
 
 class LookRow(Canonical):
     """The numbers of one look at one contest."""
@@ -86,7 +91,7 @@ class OutcomeRow(Canonical):
 
     TAG: ClassVar[str] = "recipe-net/outcome-row/v1"
 
-    announcement: Digest
+    case: Digest
     state: State
     reason: ShortText
     detail: Text

@@ -55,6 +55,18 @@ class History:
         """Return the state after the newest Record."""
         return self._entries[-1].throne if self._entries else Throne.genesis(self._profile.rules.genesis_tree)
 
+    def root(self) -> bytes:
+        """Return the root of the log so far."""
+        return self._log.root()
+
+    def root_with(self, leaf: bytes) -> bytes:
+        """Return the root that the log would have with one more leaf."""
+        longer = MerkleLog()
+        for entry in self._entries:
+            longer.append(entry.signed.record.to_bytes())
+        longer.append(leaf)
+        return longer.root()
+
     def read(self, anchor_digest: bytes) -> "History":
         """Extend the history up to the anchor that the slot shows.
 

@@ -54,11 +54,11 @@ class Intake:
     def __init__(self, *, store: BundleStore, rules: Rules, scratch: Path, docket: Docket) -> None:
         self._store, self._rules, self._scratch, self._docket = store, rules, scratch, docket
         self._earlier: dict[bytes, str] = {}
-        self._contests = {contest.announcement: contest for contest in docket.throne.contests}
+        self._contests = {contest.case: contest for contest in docket.throne.contests}
 
     def row(self, entrant: Entrant) -> CaseRow:
         """Return the case's row: accepted for measuring, or refused with its reason."""
-        contest = self._contests.get(entrant.slot.announcement)
+        contest = self._contests.get(entrant.case)
         stage: CaseStage = "screen" if contest is None else contest.stage
         bare = _bare(entrant, stage, contest)
         if stage == "proof":
@@ -177,6 +177,12 @@ def _claimed_run(files: Mapping[str, bytes], key: tuple[str, int], limit: int) -
     prefix = run_prefix(*key)
     claim = RunClaim.from_bytes(files[prefix + "run.cbor"], limit=limit)
     return ClaimedRun(claim=claim, transcript=files[prefix + "transcript"], weights=files[prefix + "weights.safetensors"])
+
+
+def unopened(entrant: Entrant, throne: Throne, refusal: Refusal) -> CaseRow:
+    """Return the row of a case that was refused before it was opened."""
+    contest = next((one for one in throne.contests if one.case == entrant.case), None)
+    return _bare(entrant, "screen" if contest is None else contest.stage, contest).model_copy(update={"refusal": refusal})
 
 
 def _bare(entrant: Entrant, stage: CaseStage, contest: Contest | None) -> CaseRow:

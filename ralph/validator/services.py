@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ralph.data.dataset import DataSet, Rows
-from ralph.interfaces import BundleStore, Chain, Executor, Sandbox, Signer
+from ralph.interfaces import BundleStore, Chain, Executor, RecordSigner, Sandbox, Signer
 from ralph.protocol.announcement import Environment
 from ralph.protocol.network import NetworkProfile
 from ralph.protocol.patch import RecipeTree
@@ -28,7 +28,7 @@ class Services:
     data: DataSet
     hidden: Rows
     hotkey: Signer
-    record_key: Signer
+    record_key: RecordSigner
     genesis: RecipeTree
     environment: Environment
     scratch: Path

@@ -1,0 +1,216 @@
+"""One round, from announcements to signed Measurements. Every step asks the event table first.
+
+1. Slots in the state of A: who announced.     2. Beacon B1.
+3. Slots in the state of S: who submitted.     4. Beacon B2.
+5. Intake and gates, in B2's queue order.      6. The runs that the decision needs, king beside challengers.
+"""
+
+import logging
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ralph.errors import RalphError, UntrustedInputError
+from ralph.gates.announced import Entrant
+from ralph.judge.plan import Beacons, Need, filter_seeds, needs, seeds
+from ralph.protocol.announcement import Slot
+from ralph.protocol.bundle import MAX_MANIFEST_BYTES, Manifest, run_prefix
+from ralph.protocol.lineage import Contest, Throne
+from ralph.protocol.measurement import SignedMeasurement
+from ralph.protocol.patch import RecipeTree
+from ralph.protocol.reasons import Reason
+from ralph.protocol.record import BeaconRow, CaseRow, Refusal
+from ralph.protocol.rounds import Window
+from ralph.protocol.seeds import draw
+from ralph.repository.stored import load_tree
+from ralph.validator.facts import Archive
+from ralph.validator.intake import Docket, Intake, unopened
+from ralph.validator.measure import Bench, Measured, Work, retried
+from ralph.validator.services import Services
+
+logger = logging.getLogger(__name__)
+
+MAX_CASE_BYTES = 1 << 20
+MAX_MEASUREMENT_BYTES = 1 << 16
+MAX_CLAIMS_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """Everything that the decision of a round needs."""
+
+    beacon_one: BeaconRow
+    beacon_two: BeaconRow
+    cases: tuple[CaseRow, ...]
+    measurements: tuple[SignedMeasurement, ...]
+
+
+class RoundWork:
+    """Gather the inputs of one round's decision."""
+
+    def __init__(self, services: Services, throne: Throne, window: Window) -> None:
+        self._services, self._throne, self._window = services, throne, window
+        self._rules = services.profile.rules
+        self._archive = Archive(chain=services.chain, events=services.events, rules=self._rules)
+
+    async def gather(self) -> Gathered:
+        """Run the round's phases up to its last Measurement."""
+        window = self._window
+        entrants = await self._archive.announced(window, self._throne)
+        beacon_one = await self._archive.beacon("B1", window)
+        bundles = await self._archive.submitted(window)
+        beacon_two = await self._archive.beacon("B2", window)
+        king = self._king()
+        cases = self._intake(entrants, bundles, king, beacon_one.beacon, beacon_two.beacon)
+        cases, measurements = self._measure(cases, king, beacon_one.beacon, beacon_two.beacon)
+        return Gathered(beacon_one=beacon_one, beacon_two=beacon_two, cases=cases, measurements=measurements)
+
+    def _king(self) -> RecipeTree:
+        tree = self._throne.king.tree
+        if tree == self._services.genesis.digest():
+            return self._services.genesis
+        return load_tree(self._services.store, tree, max_file_bytes=self._rules.patch.max_file_bytes)
+
+    def _intake(
+        self, entrants: Sequence[Entrant], bundles: dict[str, bytes], king: RecipeTree, beacon_one: bytes, beacon_two: bytes
+    ) -> tuple[CaseRow, ...]:
+        window, rules = self._window, self._rules
+        docket = Docket(
+            round_index=window.index,
+            throne=self._throne,
+            king=king,
+            entrants=tuple(entrants),
+            bundles=bundles,
+            beacons_one={
+                window.index: beacon_one,
+                **{one.opened_round: self._archive.past_beacon("B1", one.opened_round) for one in self._throne.contests},
+            },
+            screen_seeds=seeds(rules, beacon=beacon_one, round_index=window.index, purpose="screen", count=rules.crown.screen_runs),
+            filter_seeds=self._filter_seeds,
+        )
+        intake = Intake(store=self._services.store, rules=rules, scratch=self._services.scratch, docket=docket)
+        queue = sorted(entrants, key=lambda one: draw(beacon=beacon_two, purpose="queue", subject=one.case))
+        rows = []
+        for entrant in (*queue, *_vanished(self._throne, entrants)):
+            key = f"{window.index}/{entrant.case.hex()}"
+            payload = self._services.events.get("case", key)
+            if payload is None:
+                payload = self._one_case(intake, entrant).to_bytes()
+                self._services.events.append("case", key, payload)
+            row = CaseRow.from_bytes(payload, limit=MAX_CASE_BYTES)
+            intake.remember(row)
+            rows.append(row)
+        return tuple(rows)
+
+    def _one_case(self, intake: Intake, entrant: Entrant) -> CaseRow:
+        """Judge one case. The only broad except of the tree: a bug met by one miner's case must not stop the round."""
+        try:
+            return intake.row(entrant)
+        except RalphError:
+            raise
+        except Exception:  # noqa: BLE001 - see above; the traceback is kept and the case is set aside on our account
+            logger.exception("case %s hit a bug and is set aside", entrant.case.hex()[:16])
+            last = traceback.format_exc().strip().splitlines()[-1][:200]
+            return unopened(entrant, self._throne, Refusal(gate="intake", reason=Reason.OPS_INFRA.value, detail=f"set aside: {last}"))
+
+    def _filter_seeds(self, contest: Contest) -> tuple[int, ...]:
+        previous = self._archive.past_beacon("B2", self._window.index - 1)
+        return filter_seeds(contest, self._rules, previous_two=previous, round_index=self._window.index)
+
+    def _measure(
+        self, cases: tuple[CaseRow, ...], king: RecipeTree, beacon_one: bytes, beacon_two: bytes
+    ) -> tuple[tuple[CaseRow, ...], tuple[SignedMeasurement, ...]]:
+        index = self._window.index
+        previous = self._archive.past_beacon("B2", index - 1) if index > 0 else None
+        beacons = Beacons(one=beacon_one, two=beacon_two, previous_two=previous)
+        wanted = needs(self._throne, cases, beacons, self._rules, round_index=index)
+        kings = [need for need in wanted if need.role == "king"]
+        self._run(kings, cases, king, beacon_two)
+        self._run([need for need in wanted if need.role == "challenger"], cases, king, beacon_two)
+        return cases, tuple(self._finished(need) for need in wanted)
+
+    def _run(self, wanted: Sequence[Need], cases: Sequence[CaseRow], king: RecipeTree, beacon_two: bytes) -> None:
+        missing = [need for need in wanted if self._services.events.get("measurement", self._key(need)) is None]
+        if not missing:
+            return
+        bench = Bench(
+            rules=self._rules,
+            sandbox=self._services.sandbox,
+            data=self._services.data,
+            hidden=self._services.hidden,
+            environment=self._services.environment,
+            executor=self._services.hotkey.key_id,
+            round_index=self._window.index,
+            beacon_two=beacon_two,
+            king_losses=self._king_losses(),
+            scratch=self._services.scratch,
+        )
+        work = [self._work(need, cases, king) for need in missing]
+        tries = self._rules.defer_limit
+        for need, measured in zip(missing, self._services.executor.map(lambda one: retried(bench, one, tries), work), strict=True):
+            self._keep(need, measured)
+
+    def _keep(self, need: Need, measured: Measured) -> None:
+        if need.role == "king" and measured.claims is not None and self._services.events.get("king-claims", need.tree.hex()) is None:
+            digest = self._services.private.put(measured.claims.tobytes())
+            self._services.events.append("king-claims", need.tree.hex(), digest)
+        measurement = measured.measurement
+        signed = SignedMeasurement(measurement=measurement, signature=self._services.record_key.sign(measurement.digest()))
+        self._services.events.append("measurement", self._key(need), signed.to_bytes())
+        value = (
+            f"{measurement.score.val_bpb:.4f} bpb"
+            if measurement.score
+            else measurement.failure.reason
+            if measurement.failure
+            else "nothing"
+        )
+        logger.info("round %d: measured %s: %s", self._window.index, need.key, value)
+
+    def _king_losses(self) -> NDArray[np.float64] | None:
+        """Return the claims of one run of the king, which the weighted probes compare with; None before his first run."""
+        digest = self._services.events.get("king-claims", self._throne.king.tree.hex())
+        if digest is None:
+            return None
+        data = self._services.private.get(digest, limit=MAX_CLAIMS_BYTES)
+        return cast("NDArray[np.float64]", np.frombuffer(data, np.float64).reshape(len(self._services.hidden), -1))
+
+    def _work(self, need: Need, cases: Sequence[CaseRow], king: RecipeTree) -> Work:
+        if need.role == "king":
+            return Work(need=need, tree=king, weights=None)
+        tree = load_tree(self._services.store, need.tree, max_file_bytes=self._rules.patch.max_file_bytes)
+        if need.executed:
+            return Work(need=need, tree=tree, weights=None)
+        case = next(case for case in cases if case.tree == need.tree and case.refusal is None)
+        if case.bundle is None:
+            raise UntrustedInputError("INT-ABSENT", "a filter case without a bundle")
+        manifest = Manifest.from_bytes(self._services.store.get(case.bundle, limit=MAX_MANIFEST_BYTES), limit=MAX_MANIFEST_BYTES)
+        entry = manifest.entry(run_prefix(self._rules.crown.rung, need.seed) + "weights.safetensors")
+        return Work(need=need, tree=tree, weights=self._services.store.get(entry.sha256, limit=entry.size))
+
+    def _finished(self, need: Need) -> SignedMeasurement:
+        payload = self._services.events.get("measurement", self._key(need))
+        if payload is None:
+            raise ValueError(f"measurement {need.key} was not kept")
+        return SignedMeasurement.from_bytes(payload, limit=MAX_MEASUREMENT_BYTES)
+
+    def _key(self, need: Need) -> str:
+        return f"{self._window.index}/{need.key}"
+
+
+def _vanished(throne: Throne, entrants: Sequence[Entrant]) -> tuple[Entrant, ...]:
+    """Return entrants for contests whose slot is gone or was overwritten: absent in filter, irrelevant in proof."""
+    present = {entrant.case for entrant in entrants}
+    return tuple(
+        Entrant(
+            hotkey=one.hotkey,
+            coldkey=one.coldkey,
+            registered_at=0,
+            slot=Slot(track=0, parent=throne.king.tree[:8], announcement=one.announcement),
+        )
+        for one in throne.contests
+        if one.case not in present
+    )
