@@ -127,13 +127,16 @@ class DirectoryStore:
         label = "/".join((*parents, name))
         with self._reported(f"cannot read {label}"), self._directory(parents) as directory:
             descriptor = os.open(name, _READ, dir_fd=directory)
-            with os.fdopen(descriptor, "rb") as file:
+            try:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
                     raise UntrustedInputError("INT-HASH", f"{label} is not a regular file")
                 if status.st_size > limit:
                     raise UntrustedInputError("INT-SIZE", f"{label} has {status.st_size} bytes, limit {limit}")
-                data = file.read(limit + 1)
+                with os.fdopen(descriptor, "rb", closefd=False) as file:
+                    data = file.read(limit + 1)
+            finally:
+                os.close(descriptor)
         if len(data) > limit:
             raise UntrustedInputError("INT-SIZE", f"{label} grew beyond {limit} bytes while it was read")
         return data

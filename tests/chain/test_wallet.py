@@ -58,6 +58,11 @@ def test_an_encrypted_key_file_of_bittensor_needs_its_password(tmp_path: Path) -
     assert Hotkey.load(tmp_path, "cold", "hot", password="correct horse").key_id == ALICE
     with pytest.raises(ConfigurationError, match="is encrypted"):
         Hotkey.load(tmp_path, "cold", "hot")
+
+
+@pytest.mark.slow
+def test_a_wrong_password_is_the_operators_to_correct(tmp_path: Path) -> None:
+    place(tmp_path, (VECTORS / "bittensor-11.3-hotkey-encrypted").read_bytes())
     with pytest.raises(ConfigurationError, match="wrong password"):
         Hotkey.load(tmp_path, "cold", "hot", password="battery staple")
 
