@@ -12,7 +12,6 @@ import os
 import resource
 import socket
 import sys
-from pathlib import Path
 
 CHANNEL = 3
 READY = b"R"
@@ -44,7 +43,6 @@ def limit(memory_bytes: int, processes: int, open_files: int, file_bytes: int) -
 def main(arguments: list[str]) -> None:
     """Prepare the process, shake hands with the host and call the entry point."""
     channel = take_channel()
-    Path("/proc/self/oom_score_adj").write_text("1000")  # should the machine run out of memory, this goes first
     limit(*(int(argument) for argument in arguments[:4]))
     channel.sendall(READY)
     if channel.recv(1) != GO:

@@ -30,7 +30,10 @@ CONTAINER = (
     "this process is inside a container that forbids namespaces. Start the container with `--security-opt seccomp=unconfined "
     "--security-opt apparmor=unconfined --security-opt systempaths=unconfined`{also}, or run on the machine itself"
 )
-NO_ADMINISTRATOR = "started as root without CAP_SYS_ADMIN, which is needed to bind folders for the worker's user. Run as an ordinary user, or as root with it"
+NO_ADMINISTRATOR = (
+    "started as root without CAP_SYS_ADMIN, which is needed to bind folders for the worker's user. "
+    "Run as an ordinary user, or as root with that capability"
+)
 NO_USER = "the worker's user is not mapped in this user namespace. Run as an ordinary user, or choose a mapped one"
 OLD = "this bubblewrap is too old: version 0.8 or later is needed for --disable-userns"
 SETUID = "this bubblewrap is installed setuid root, which forbids --disable-userns. Remove that bit: `sudo chmod u-s {executable}`"

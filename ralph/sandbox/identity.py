@@ -19,6 +19,8 @@ UIDS = 64
 TOOLS = "/usr/sbin:/usr/bin:/sbin:/bin"
 _STAGES = ("/media", "/mnt", "/srv", "/opt")
 """Folders of every Linux; one of them is covered inside the private mount namespace only."""
+_CHOOM = "/usr/bin/choom"
+"""Makes the sandbox the first to go should the machine run out of memory."""
 _SCRIPT = """
 set -e
 umask 022
@@ -57,8 +59,9 @@ class Launch:
 
 def as_user(paths: tuple[Path, ...], *, limits: SandboxLimits, scoped: bool) -> Launch:
     """Return the launch of an ordinary user: bubblewrap directly or in a scope of the user's systemd, with an empty environment."""
+    first = (_CHOOM, "-n", "1000", "--") if Path(_CHOOM).exists() else ()
     return Launch(
-        prefix=scope.prefix(limits) if scoped else (),
+        prefix=(*first, *(scope.prefix(limits) if scoped else ())),
         environment=scope.environment(os.geteuid()) if scoped else {},
         sources=tuple(str(path) for path in paths),
         tmp=None,

@@ -1,7 +1,7 @@
 """bubblewrap's options for one sandbox.
 
 They are handed over through a descriptor, because a command line can be read inside. Order matters: a size goes before its file
-system, and the two remounts come last, since ``/`` and ``/dev`` are unlimited file systems in memory until then.
+system, and the remounts come last, since ``/`` and ``/dev`` are unlimited file systems in memory until then.
 """
 
 import platform
@@ -83,7 +83,7 @@ def options(
     for file in copied:
         result += ["--perms", "0444", "--file", str(pass_on(file.data)), file.target]
     result += ["--chdir", TMP, "--seccomp", str(pass_on(PROGRAMS[platform.machine()]))]
-    return (*result, "--remount-ro", "/dev", "--remount-ro", "/")
+    return (*result, "--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/")
 
 
 def command(*, interpreter: Interpreter, program: Program, limits: SandboxLimits) -> tuple[str, ...]:

@@ -107,6 +107,11 @@ class RunningSandbox:
             self._sample()
             return self._peak_bytes
 
+    def processes(self) -> tuple[int, ...]:
+        """Return the host's numbers of the launcher and of every process inside."""
+        with self._lock:
+            return () if self._ended else usage.tree(self._process.pid)
+
     def kill(self) -> None:
         """End every process inside and wait until none is left. Idempotent.
 

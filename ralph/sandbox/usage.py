@@ -4,6 +4,7 @@ CPU time has the resolution of the kernel's clock tick (10 ms) and includes chil
 between two readings takes the time since its last reading with it, unless its parent lives on inside the same tree.
 """
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,21 +27,31 @@ class Usage:
 
 def read(root: int) -> Usage:
     """Read the tree below and including process ``root``. What is gone by the time it is read counts as nothing."""
-    cpu_s, peak, private, waiting, seen = 0.0, 0, 0, [root], 0
-    while waiting:
-        folder = Path("/proc") / str(waiting.pop())
+    cpu_s, peak, private = 0.0, 0, 0
+    processes = tree(root)
+    for process in processes:
+        folder = Path("/proc") / str(process)
         try:
             fields = (folder / "stat").read_bytes().rpartition(b")")[2].split()
             status = (folder / "status").read_bytes()
-            for task in (folder / "task").iterdir():
-                waiting += [int(child) for child in (task / "children").read_bytes().split()]
         except (FileNotFoundError, ProcessLookupError):
             continue
-        seen += 1
         cpu_s += sum(int(field) for field in fields[11:15]) * _TICK_S
         peak = max(peak, _kibibytes(status, b"VmHWM:") * _KIBIBYTE)
         private += (_kibibytes(status, b"RssAnon:") + _kibibytes(status, b"RssShmem:")) * _KIBIBYTE
-    return Usage(cpu_s=cpu_s, peak_bytes=peak, private_bytes=private, processes=seen)
+    return Usage(cpu_s=cpu_s, peak_bytes=peak, private_bytes=private, processes=len(processes))
+
+
+def tree(root: int) -> tuple[int, ...]:
+    """Return ``root`` and every process below it."""
+    found, waiting = [], [root]
+    while waiting:
+        process = waiting.pop()
+        found.append(process)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for task in (Path("/proc") / str(process) / "task").iterdir():
+                waiting += [int(child) for child in (task / "children").read_bytes().split()]
+    return tuple(found)
 
 
 def _kibibytes(status: bytes, name: bytes) -> int:

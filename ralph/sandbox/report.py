@@ -1,0 +1,28 @@
+"""What a preflight found."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attack:
+    """One attack on our own sandbox."""
+
+    name: str
+    blocked: bool
+    detail: str
+    """What stopped it, or what it got."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreflightReport:
+    """All attacks that were tried, and what this machine does not bound."""
+
+    findings: tuple[Attack, ...]
+    weaknesses: tuple[str, ...]
+    """True sentences about this machine that no attack shows; they do not stop work."""
+    duration_s: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether every attack was blocked."""
+        return all(attack.blocked for attack in self.findings)
