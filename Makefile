@@ -31,9 +31,10 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml requirements.lock
+	@[ -e /dev/nvidiactl ] || echo "No NVIDIA GPU here: the head of the Makefile says how to take the small CPU build of torch."
 	$(PIP) install $(TORCH)
-	$(PIP) install --require-hashes -r requirements.lock
-	$(PIP) install --no-deps --no-build-isolation -e .
+	$(PIP) install --quiet --require-hashes -r requirements.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	$(PIP) check
 	@touch $@
 
