@@ -33,7 +33,7 @@ from ralph.errors import ConfigurationError
 from ralph.interfaces import Clock, Head
 from ralph.protocol.keys import hotkey_public_key
 
-POLL_S = 0.005
+POLL_S = 0.01
 MIN_BLOCK_SPACING_S = 0.001
 
 
