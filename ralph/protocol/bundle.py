@@ -49,7 +49,9 @@ class Manifest(Canonical):
             raise UntrustedInputError("INT-SCHEMA", "manifest names are not sorted and unique")
         total = sum(entry.size for entry in self.files)
         if len(names) > rules.max_files or total > rules.max_total_bytes:
-            raise UntrustedInputError("INT-SIZE", f"{len(names)} files of {total} bytes, limits {rules.max_files} and {rules.max_total_bytes}")
+            raise UntrustedInputError(
+                "INT-SIZE", f"{len(names)} files of {total} bytes, limits {rules.max_files} and {rules.max_total_bytes}"
+            )
         for entry in self.files:
             if entry.name.endswith(".cbor") and entry.size > rules.max_document_bytes:
                 raise UntrustedInputError("INT-SIZE", f"{entry.name} has {entry.size} bytes, limit {rules.max_document_bytes}")
@@ -104,5 +106,3 @@ class RunClaim(Canonical):
     segments_root: Digest
     weights: Digest
     final_loss_nats: Real
-    public_bpb: Real | None
-    """val_bpb on the public shard by the miner's own measurement, or None when it was not measured."""

@@ -95,6 +95,10 @@ def _parse_real(value: Any) -> Any:
     return value
 
 
+def _parse_hex(value: Any) -> Any:
+    return bytes.fromhex(value) if isinstance(value, str) and len(value) == 64 else value
+
+
 def _check(value: Any, depth: int) -> None:
     if depth == 0:
         raise TypeError("nested too deep")
@@ -118,8 +122,8 @@ def _check(value: Any, depth: int) -> None:
 Real = Annotated[float, BeforeValidator(_parse_real), PlainSerializer(real_text), Field(allow_inf_nan=False)]
 """A float64 that travels as its shortest decimal string."""
 
-Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
-"""A SHA-256 digest."""
+Digest = Annotated[bytes, BeforeValidator(_parse_hex), Field(min_length=32, max_length=32)]
+"""A SHA-256 digest. Bytes on the wire; 64 hexadecimal digits in files that people read."""
 
 U64 = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 
@@ -159,6 +163,11 @@ class Canonical(BaseModel):
         if parsed.value() != value:
             raise UntrustedInputError("INT-SCHEMA", f"{cls.__name__}: a field is missing or not in its canonical form")
         return parsed
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Self:
+        """Validate what a person wrote (TOML): digests in hexadecimal, lists for tuples. Raises ValidationError."""
+        return cls.model_validate(_tuples(plain))
 
     @classmethod
     def from_bytes(cls, data: bytes, *, limit: int) -> Self:

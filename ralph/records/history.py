@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ralph.errors import CorruptStateError, UntrustedInputError
 from ralph.interfaces import BundleStore
 from ralph.judge.fold import fold
+from ralph.protocol.announcement import parse_anchor_payload
 from ralph.protocol.keys import verify_hotkey, verify_record_key
 from ralph.protocol.lineage import Throne
 from ralph.protocol.network import NetworkProfile
@@ -142,3 +143,11 @@ class History:
         self._log.append(record.to_bytes())
         if anchor.size != len(self._entries) + 1 or anchor.root != self._log.root():
             raise CorruptStateError(f"anchor of round {anchor.round} has another log root than its records give")
+
+
+def anchor_of(slot: bytes | None) -> bytes | None:
+    """Return the anchor digest that a validator's slot shows, or None while it shows none."""
+    try:
+        return parse_anchor_payload(slot) if slot else None
+    except UntrustedInputError:
+        return None

@@ -11,7 +11,7 @@ from ralph.protocol.lineage import Throne
 from ralph.protocol.record import BeaconRow
 from ralph.protocol.rounds import Window
 from ralph.protocol.rules import Rules
-from ralph.validator.state import EventTable
+from ralph.records.events import EventTable
 
 MAX_EVENT_BYTES = 64 * 1024 * 1024
 MAX_BEACON_BYTES = 4096

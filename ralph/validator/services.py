@@ -9,7 +9,7 @@ from ralph.protocol.announcement import Environment
 from ralph.protocol.network import NetworkProfile
 from ralph.protocol.patch import RecipeTree
 from ralph.repository.git import RecipeRepository
-from ralph.validator.state import EventTable
+from ralph.records.events import EventTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,10 @@ import logging
 from dataclasses import dataclass
 
 from ralph.chain.waiting import reach
-from ralph.errors import ChainRejected, CorruptStateError, UntrustedInputError
+from ralph.errors import ChainRejected, CorruptStateError
 from ralph.judge.decide import decide
 from ralph.judge.weights import weights
-from ralph.protocol.announcement import anchor_payload, parse_anchor_payload
+from ralph.protocol.announcement import anchor_payload
 from ralph.protocol.lineage import Throne
 from ralph.protocol.measurement import set_digest
 from ralph.protocol.record import (
@@ -191,14 +191,6 @@ class Registrar:
     def publish_genesis(self) -> None:
         """Put the genesis recipe into the store, so that everyone starts from the same tree."""
         store_tree(self.services.store, self.services.genesis)
-
-
-def current_anchor(slot: bytes | None) -> bytes | None:
-    """Return the anchor digest that a validator's slot shows, or None while it shows none."""
-    try:
-        return parse_anchor_payload(slot) if slot else None
-    except UntrustedInputError:
-        return None
 
 
 def _normalised(vector: dict[str, int]) -> dict[str, int]:

@@ -1,0 +1,1 @@
+"""The `ralph` command: one file per group of commands."""

@@ -1,0 +1,145 @@
+"""Put nodes together from a Config: adapters, keys, data. Used by the CLI and by `neurons/`."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from ralph.chain.local import LocalChain
+from ralph.chain.wallet import Hotkey, RecordKey
+from ralph.config import Config, load_profile
+from ralph.data.dataset import DataSet, open_data, open_hidden
+from ralph.errors import ConfigurationError
+from ralph.executors.local import LocalExecutor
+from ralph.judge.sequential import check
+from ralph.miner.services import MinerServices
+from ralph.protocol.network import NetworkProfile
+from ralph.protocol.patch import RecipeTree
+from ralph.records.events import EventTable
+from ralph.repository.genesis import genesis_recipe
+from ralph.repository.git import RecipeRepository
+from ralph.sandbox.bubblewrap import BubblewrapSandbox
+from ralph.store.directory import DirectoryStore
+from ralph.train.environment import describe
+from ralph.validator.services import Services
+
+
+def open_profile(config: Config) -> NetworkProfile:
+    """Read and check the network profile."""
+    profile = load_profile(config.profile)
+    try:
+        check(profile.rules.crown)
+    except ValueError as error:
+        raise ConfigurationError(f"{config.profile}: crown rule: {error}") from error
+    return profile
+
+
+def open_genesis(profile: NetworkProfile) -> RecipeTree:
+    """Return the genesis recipe, which must be the profile's."""
+    tree = genesis_recipe()
+    if tree.digest() != profile.rules.genesis_tree:
+        raise ConfigurationError("this installation's recipe is not the genesis of the network profile; run `ralph init` again or install the right release")
+    return tree
+
+
+async def open_chain(config: Config, profile: NetworkProfile, hotkey: Hotkey | None, *, participant: str | None) -> LocalChain:
+    """Connect to the profile's chain, as a participant of its barrier when a name is given."""
+    chain = LocalChain.connect(config.chain, keypair=hotkey)
+    if await chain.block_hash(0) != profile.chain:
+        raise ConfigurationError(f"{config.chain} is another chain than the profile's")
+    if participant is not None:
+        await chain.join(participant)
+    return chain
+
+
+def open_hotkey(config: Config) -> Hotkey:
+    """Load the node's hotkey."""
+    return Hotkey.load(config.keys.wallets, config.keys.coldkey, config.keys.hotkey)
+
+
+def scratch(config: Config) -> Path:
+    """Return the node's directory for temporary files."""
+    path = config.state / "scratch"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def open_public_data(config: Config, profile: NetworkProfile) -> DataSet:
+    """Open and verify the track's public data."""
+    return open_data(config.data, expect=profile.rules.data.manifest)
+
+
+async def validator_services(config: Config) -> Services:
+    """Build a validator. Raises ConfigurationError with the key that is missing."""
+    if config.hidden is None or config.keys.record_key is None:
+        raise ConfigurationError("a validator needs `hidden` and `keys.record_key` in its configuration")
+    profile = open_profile(config)
+    rules, genesis, hotkey = profile.rules, open_genesis(profile), open_hotkey(config)
+    data = open_public_data(config, profile)
+    sandbox = BubblewrapSandbox()
+    rung = rules.rung(rules.crown.rung)
+    hidden = open_hidden(config.hidden, expect=rules.data.hidden_commitment, tokenizer=data.manifest.tokenizer.sha256)
+    return Services(
+        profile=profile,
+        chain=await open_chain(config, profile, hotkey, participant=f"validator {hotkey.key_id}"),
+        store=DirectoryStore(config.store),
+        private=DirectoryStore(config.state / "private"),
+        sandbox=sandbox,
+        executor=LocalExecutor(config.slots),
+        events=EventTable.open(config.state / "events.sqlite"),
+        repository=RecipeRepository.create(config.state / "recipe.git", genesis),
+        data=data,
+        hidden=hidden.rows(rules.evaluation.documents, rung.sequence),
+        hotkey=hotkey,
+        record_key=RecordKey.load(config.keys.record_key),
+        genesis=genesis,
+        environment=describe(sandbox, genesis, rung, scratch=scratch(config)),
+        scratch=scratch(config),
+    )
+
+
+async def miner_services(config: Config) -> MinerServices:
+    """Build a miner. Raises ConfigurationError with the key that is missing."""
+    if config.validator is None:
+        raise ConfigurationError("a miner needs `validator`, the hotkey whose records it follows, in its configuration")
+    profile = open_profile(config)
+    genesis, hotkey, sandbox = open_genesis(profile), open_hotkey(config), BubblewrapSandbox()
+    rung = profile.rules.rung(profile.rules.crown.rung)
+    return MinerServices(
+        profile=profile,
+        chain=await open_chain(config, profile, hotkey, participant=f"miner {hotkey.key_id}"),
+        store=DirectoryStore(config.store),
+        private=DirectoryStore(config.state / "private"),
+        sandbox=sandbox,
+        data=open_public_data(config, profile),
+        hotkey=hotkey,
+        events=EventTable.open(config.state / "events.sqlite"),
+        environment=describe(sandbox, genesis, rung, scratch=scratch(config)),
+        genesis=genesis,
+        scratch=scratch(config),
+        validator=config.validator,
+    )
+
+
+def run_until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Run a daemon until it ends or SIGTERM or SIGINT arrives."""
+
+    async def supervised() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(main(stop))
+
+        def end() -> None:
+            stop.set()
+            task.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, end)
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not stop.is_set():
+                raise
+
+    asyncio.run(supervised())

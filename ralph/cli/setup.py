@@ -1,0 +1,146 @@
+"""Set up a development network on this machine: data, chain, keys, profile, and one TOML per node."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ralph.chain.local import LocalChain
+from ralph.chain.producer import create
+from ralph.chain.schema import ChainParameters
+from ralph.chain.wallet import Hotkey, RecordKey, write_coldkey_address
+from ralph.config import Config, Keys, Research, save_config, save_profile
+from ralph.data.corpora import stdlib_name
+from ralph.data.partition import Progress
+from ralph.data.prepare import prepare
+from ralph.data.shards import data_manifest, hidden_manifest
+from ralph.protocol.canonical import digest
+from ralph.protocol.network import NetworkProfile, devnet_rules
+from ralph.repository.genesis import genesis_recipe
+from ralph.store.directory import DirectoryStore
+
+SEED_TAG = "recipe-net/devnet-seed/v1"
+STAKE = 1_000_000_000_000
+VALIDATOR, OWNER = "validator", "owner"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinerPlan:
+    """A miner to be."""
+
+    name: str
+    research: Research = Research()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Devnet:
+    """Where everything is."""
+
+    home: Path
+    profile: NetworkProfile
+    validator: str
+    hotkeys: dict[str, str]
+    """Node name -> hotkey."""
+
+    def config(self, name: str) -> Path:
+        """Return the TOML of a node."""
+        return self.home / name / "config.toml"
+
+    @property
+    def chain(self) -> Path:
+        """Return the chain's file."""
+        return self.home / "chain.sqlite"
+
+
+def derived(seed: int, purpose: str) -> bytes:
+    """Return 32 bytes for a purpose of a repeatable devnet."""
+    return digest(SEED_TAG, {"seed": seed, "purpose": purpose})
+
+
+def set_up(
+    home: Path,
+    *,
+    seed: int,
+    miners: Sequence[MinerPlan],
+    data: Path | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Devnet:
+    """Make a devnet under ``home``. Data in ``data`` (default: ``home/data``) is used again when it is there.
+
+    Args:
+        seed: Fixes keys, beacons and the miners' research, so that a devnet can be repeated.
+        miners: Names and research programs; each gets its own coldkey.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    data = data or home / "data"
+    public, hidden = data / "public", data / "hidden"
+    if not (public / "manifest.cbor").is_file() or not hidden.is_dir():
+        prepare(public, hidden=hidden, corpus=stdlib_name(), progress=progress)
+    names = [OWNER, VALIDATOR, *(plan.name for plan in miners)]
+    hotkeys = {name: _hotkey(home, name, derived(seed, f"hotkey {name}")) for name in names}
+    RecordKey.create(home / VALIDATOR / "record.key", seed=derived(seed, "record key"))
+    create(
+        home / "chain.sqlite",
+        seed=derived(seed, "chain"),
+        owner_hotkey=hotkeys[OWNER].key_id,
+        owner_coldkey=_coldkey(seed, OWNER),
+        parameters=ChainParameters(),
+    )
+    chain_hash = asyncio.run(_register(home, seed, hotkeys))
+    manifest = _manifest_digest(public)
+    rules = devnet_rules(
+        genesis_tree=genesis_recipe().digest(), manifest=manifest[0], vocabulary=manifest[1], hidden=hidden_manifest(hidden).digest()
+    )
+    profile = NetworkProfile(name="devnet", chain=chain_hash, netuid=1, rules=rules)
+    save_profile(home / "devnet.toml", profile)
+    DirectoryStore(home / "store")
+    devnet = Devnet(home=home, profile=profile, validator=hotkeys[VALIDATOR].key_id, hotkeys={name: key.key_id for name, key in hotkeys.items()})
+    for plan in (MinerPlan(name=VALIDATOR), *miners):
+        save_config(devnet.config(plan.name), _config(devnet, plan, public, hidden))
+    return devnet
+
+
+def _manifest_digest(public: Path) -> tuple[bytes, int]:
+    manifest = data_manifest(public)
+    return manifest.digest(), manifest.vocabulary
+
+
+def _coldkey(seed: int, name: str) -> str:
+    return Hotkey.from_seed(derived(seed, f"coldkey {name}")).key_id
+
+
+def _hotkey(home: Path, name: str, seed: bytes) -> Hotkey:
+    return Hotkey.create(home / name / "wallets", name, "default", seed=seed)
+
+
+async def _register(home: Path, seed: int, hotkeys: dict[str, Hotkey]) -> bytes:
+    chain = LocalChain.connect(home / "chain.sqlite")
+    try:
+        for name, hotkey in hotkeys.items():
+            if name != OWNER:
+                await chain.register(hotkey.key_id, _coldkey(seed, name), stake=STAKE if name == VALIDATOR else 0)
+            write_coldkey_address(home / name / "wallets", name, _coldkey(seed, name))
+        return await chain.block_hash(0)
+    finally:
+        await chain.close()
+
+
+def _config(devnet: Devnet, plan: MinerPlan, public: Path, hidden: Path) -> Config:
+    is_validator = plan.name == VALIDATOR
+    state = devnet.home / plan.name
+    return Config(
+        state=state.absolute(),
+        profile=(devnet.home / "devnet.toml").absolute(),
+        chain=devnet.chain.absolute(),
+        store=(devnet.home / "store").absolute(),
+        data=public.absolute(),
+        hidden=hidden.absolute() if is_validator else None,
+        validator=None if is_validator else devnet.validator,
+        keys=Keys(
+            wallets=(state / "wallets").absolute(),
+            coldkey=plan.name,
+            hotkey="default",
+            record_key=(state / "record.key").absolute() if is_validator else None,
+        ),
+        research=plan.research,
+    )
