@@ -10,6 +10,7 @@ below the interpreter's own, so that the answer does not depend on the caller's 
 """
 
 import ast
+import hashlib
 import re
 import tomllib
 import warnings
@@ -19,7 +20,7 @@ from typing import Any
 
 from ralph.protocol.canonical import blob_digest, encode
 
-MAX_SOURCE_BYTES = 1 << 20
+MAX_SOURCE_BYTES = 1 << 18
 MAX_SYNTAX_DEPTH = 100
 MAX_TOML_DOTS = 64
 """Dots in one line: tomllib takes quadratic time and more over a long dotted key."""
@@ -109,7 +110,7 @@ def _digest_of_syntax(tree: ast.AST) -> bytes | None:
 
     ``ast.dump`` would recurse, fail on huge integers and differ between Python versions.
     """
-    pieces: list[bytes] = []
+    hasher = hashlib.sha256()
     stack: list[tuple[Any, int]] = [(tree, 0)]
     while stack:
         item, depth = stack.pop()
@@ -130,8 +131,8 @@ def _digest_of_syntax(tree: ast.AST) -> bytes | None:
                     stack += [(value, depth + 1), (_Mark(name), depth)]
         else:
             piece = _atom(item)
-        pieces += [len(piece).to_bytes(4, "little"), piece]
-    return b"syntax:" + blob_digest(b"".join(pieces))
+        hasher.update(len(piece).to_bytes(4, "little") + piece)
+    return b"syntax:" + hasher.digest()
 
 
 def _effective(items: list[Any]) -> list[Any]:

@@ -65,7 +65,7 @@ def merge(scratch: Path, base: RecipeTree, ours: RecipeTree, theirs: RecipeTree)
     """Bring the change from ``base`` to ``theirs`` over to ``ours``, file by file; None when they conflict.
 
     A file that only one side changed, added or removed is taken from that side. One that both changed is merged line
-    by line; one that both added or one removed is a conflict, unless both did the same.
+    by line; one that is binary, that both added or one removed, is a conflict, unless both did the same.
     """
     files: dict[str, bytes] = {}
     with workbench(scratch) as bench:
@@ -73,7 +73,7 @@ def merge(scratch: Path, base: RecipeTree, ours: RecipeTree, theirs: RecipeTree)
             old, our, their = (tree.files.get(path) for tree in (base, ours, theirs))
             merged = their if our in (old, their) else our
             if our not in (old, their) and their != old:
-                if old is None or our is None or their is None:
+                if old is None or our is None or their is None or b"\0" in old + our + their:
                     return None
                 merged = _merge_file(bench, old, our, their)
                 if merged is None:
@@ -117,17 +117,17 @@ def _judged_files(bench: GitDirectory, changes: tuple[RawChange, ...], rules: Pa
     blobs = [change.blob for change in kept]
     for change, size in zip(kept, bench.sizes(blobs), strict=True):
         check_file_size(change.path.decode("ascii"), size, rules)
-    return {change.path.decode("ascii"): data for change, data in zip(kept, bench.blobs(blobs), strict=True)}
+    return {change.path.decode("ascii"): data for change, data in zip(kept, bench.objects(blobs), strict=True)}
 
 
 def _merge_file(bench: GitDirectory, old: bytes, our: bytes, their: bytes) -> bytes | None:
     with tempfile.TemporaryDirectory(dir=bench.scratch, prefix="merge-") as folder:
-        names = [str(Path(folder, name)) for name in ("ours", "base", "theirs")]
+        names = [f"{Path(folder).name}/{name}" for name in ("ours", "base", "theirs")]
         for name, data in zip(names, (our, old, their), strict=True):
-            Path(name).write_bytes(data)
+            (bench.scratch / name).write_bytes(data)
         finished = bench.run("merge-file", "--stdout", "--quiet", "--diff3", *names)
     if finished.status == 0:
         return finished.output
-    if finished.exhausted or 0 < finished.status < _MERGE_ERROR or b"binary" in finished.error:
+    if finished.exhausted or 0 < finished.status < _MERGE_ERROR:
         return None
     raise InfrastructureError(f"git merge-file ended with status {finished.status}: {finished.message()}")

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ralph.errors import CorruptStateError, InfrastructureError
+from ralph.errors import CorruptStateError, InfrastructureError, UntrustedInputError
 from ralph.protocol.patch import FILE_MODE, MAX_TREE_BYTES, MAX_TREE_FILES, RecipeTree
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ _ENVIRONMENT = {
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_ALLOW_PROTOCOL": "none",
     "GIT_TERMINAL_PROMPT": "0",
+    "GIT_DEFAULT_REF_FORMAT": "files",
 }
 
 
@@ -106,10 +107,11 @@ class GitDirectory:
                 try:
                     output, error = process.communicate(stdin, timeout=TIMEOUT_S)
                 except subprocess.TimeoutExpired as late:
-                    process.kill()
                     raise InfrastructureError(f"git {arguments[0]} did not finish in {TIMEOUT_S} s") from late
+                finally:
+                    process.kill()
         except FileNotFoundError as missing:
-            raise InfrastructureError("git is not installed; install it with your package manager (Debian: apt install git)") from missing
+            raise InfrastructureError(f"cannot start git: {missing}; is it installed (Debian: apt install git)?") from missing
         finished = Finished(status=process.returncode, output=output, error=error)
         if finished.status < 0 and not finished.exhausted:
             raise InfrastructureError(f"git {arguments[0]} was ended by signal {-finished.status}")
@@ -124,14 +126,14 @@ class GitDirectory:
 
     def initialise(self) -> None:
         """Make the directory a bare repository without hooks or templates. Idempotent."""
-        self.call("init", "--quiet", "--bare", "--template=", "--initial-branch=main")
+        self.call("init", "--quiet", "--bare", "--template=", "--object-format=sha1", "--initial-branch=main")
 
     def write_tree(self, tree: RecipeTree) -> str:
         """Write the objects of ``tree``, leave the index at it and return the git tree's id."""
         with tempfile.TemporaryDirectory(dir=self.scratch, prefix="blobs-") as folder:
-            names = [str(Path(folder, str(number))) for number in range(len(tree.files))]
+            names = [f"{Path(folder).name}/{number}" for number in range(len(tree.files))]
             for name, data in zip(names, tree.files.values(), strict=True):
-                Path(name).write_bytes(data)
+                (self.scratch / name).write_bytes(data)
             written = self.call("hash-object", "-w", "--no-filters", "--stdin-paths", stdin="".join(f"{name}\n" for name in names).encode())
         blobs = written.decode("ascii").split()
         entries = [f"{FILE_MODE} {blob}\t{path}\0" for blob, path in zip(blobs, tree.files, strict=True)]
@@ -157,23 +159,32 @@ class GitDirectory:
         """Return the size in bytes of each blob without reading it."""
         lines = self.call("cat-file", "--batch-check", stdin="".join(f"{blob}\n" for blob in blobs).encode()).decode("ascii").splitlines()
         described = [line.split(" ") for line in lines]
-        if [(line[0], line[1]) for line in described] != [(blob, "blob") for blob in blobs]:
+        if [line[:2] for line in described] != [[blob, "blob"] for blob in blobs]:
             raise CorruptStateError(f"objects are missing or not blobs in {self.path}")
         return [int(line[2]) for line in described]
 
-    def blobs(self, blobs: Sequence[str]) -> list[bytes]:
-        """Return the content of each blob, in order."""
-        output = self.call("cat-file", "--batch", stdin="".join(f"{blob}\n" for blob in blobs).encode())
+    def objects(self, names: Sequence[str], kind: str = "blob") -> list[bytes]:
+        """Return the content of each object, in order. Raises CorruptStateError when one is missing or of another kind."""
+        output = self.call("cat-file", "--batch", stdin="".join(f"{name}\n" for name in names).encode())
         contents: list[bytes] = []
         at = 0
-        for blob in blobs:
+        for name in names:
             end = output.index(b"\n", at)
-            name, kind, size = output[at:end].decode("ascii").split(" ")
-            if (name, kind) != (blob, "blob"):
-                raise CorruptStateError(f"object {blob} is missing or not a blob in {self.path}")
-            contents.append(output[end + 1 : end + 1 + int(size)])
-            at = end + 1 + int(size) + 1
+            described = output[at:end].decode("ascii").split(" ")
+            if described[:2] != [name, kind]:
+                raise CorruptStateError(f"object {name} is missing or not a {kind} in {self.path}")
+            contents.append(output[end + 1 : end + 1 + int(described[2])])
+            at = end + 1 + int(described[2]) + 1
         return contents
+
+    def write_object(self, kind: str, content: str) -> str:
+        """Write a commit or a tag, whose form git checks, and return its id."""
+        return self.call("hash-object", "-t", kind, "-w", "--stdin", stdin=content.encode()).decode("ascii").strip()
+
+    def reference(self, name: str) -> str | None:
+        """Return the object id that a full reference name holds, None when there is no such reference."""
+        listed = self.call("for-each-ref", "--format=%(objectname)", name).decode("ascii").split()
+        return listed[0] if listed else None
 
     def read_tree(self, treeish: str) -> RecipeTree:
         """Return the recipe tree under an id, checking modes, count and sizes before any content is read."""
@@ -193,7 +204,10 @@ class GitDirectory:
             raise CorruptStateError(
                 f"{treeish} has {len(paths)} files and {total} bytes; a recipe has at most {MAX_TREE_FILES} and {MAX_TREE_BYTES}"
             )
-        return RecipeTree(files=dict(zip(paths, self.blobs(blobs), strict=True)))
+        try:
+            return RecipeTree(files=dict(zip(paths, self.objects(blobs), strict=True)))
+        except UntrustedInputError as error:
+            raise CorruptStateError(f"{treeish} is not a recipe: {error.detail}") from error
 
     def _environment(self) -> Mapping[str, str]:
         settings = {**_SETTINGS, "core.fsync": "all" if self.durable else "none"}
@@ -230,8 +244,14 @@ def still_writable(folder: Path) -> None:
 
 
 def _limit(pid: int) -> None:
-    """Bound a child's resources. The limits count from its start, so setting them right after is enough."""
-    resource.prlimit(pid, resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S + 1))
-    resource.prlimit(pid, resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (FILE_LIMIT_BYTES, FILE_LIMIT_BYTES))
-    resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+    """Bound a child's resources, never above what we have. They count from its start, so setting them right after is enough."""
+    limits = (
+        (resource.RLIMIT_CPU, CPU_LIMIT_S, CPU_LIMIT_S + 1),
+        (resource.RLIMIT_AS, MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES),
+        (resource.RLIMIT_FSIZE, FILE_LIMIT_BYTES, FILE_LIMIT_BYTES),
+        (resource.RLIMIT_CORE, 0, 0),
+    )
+    for kind, soft, hard in limits:
+        ours = resource.getrlimit(kind)[1]
+        ceiling = hard if ours == resource.RLIM_INFINITY else min(hard, ours)
+        resource.prlimit(pid, kind, (min(soft, ceiling), ceiling))

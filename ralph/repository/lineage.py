@@ -1,0 +1,214 @@
+"""What a crown says of itself: its facts, its commit, its release notes.
+
+A crown commit is a pure function of the facts, the judged tree and the commit before it: names and dates are given,
+never taken from the machine, so every validator that crowns the same case makes the same commit and the same tag.
+It is written and read in one strict form; whatever does not read back to the same bytes is not ours.
+
+The sentence that describes the change was written by a miner. It is cut to one line of printable ASCII (what
+counts as printable beyond that depends on the Python version) before it enters a message, and escaped before it
+enters the notes.
+"""
+
+import re
+from dataclasses import dataclass
+
+from ralph.errors import CorruptStateError
+from ralph.protocol.canonical import real_text
+
+FIRST_TAG = "recipe-v1.0.0"
+MAX_CHANGE_LENGTH = 120
+_TAG = re.compile(r"recipe-v([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})", re.ASCII)
+_HOTKEY = re.compile(r"[1-9A-HJ-NP-Za-km-z]{40,64}", re.ASCII)
+_DIGEST = r"([0-9a-f]{64})"
+_GENESIS = re.compile(rf"(?P<tag>{_TAG.pattern}): genesis\n\nTree: (?P<tree>{_DIGEST})\n", re.ASCII)
+_HEADER = re.compile(
+    r"tree (?P<tree>[0-9a-f]{40})\n(?:parent (?P<parent>[0-9a-f]{40})\n)?"
+    r"author (?P<author>[0-9A-Za-z ._-]{1,64}) <> (?P<when>[0-9]{1,13}) \+0000\ncommitter (?P=author) <> (?P=when) \+0000\n\n",
+    re.ASCII,
+)
+_CROWN = re.compile(
+    rf"(?P<tag>{_TAG.pattern}): (?P<change>[^\n]*)\n\n"
+    rf"Round: (?P<round>[0-9]{{1,19}})\nAnnouncement: (?P<announcement>{_DIGEST})\nHotkey: (?P<hotkey>{_HOTKEY.pattern})\n"
+    rf"Gain: (?P<gain>[-+.0-9e]{{1,32}}) val_bpb\n"
+    rf"Parent: (?P<parent>{_DIGEST})\nRecord: (?P<record>{_DIGEST})\nTree: (?P<tree>{_DIGEST})\n",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrownFacts:
+    """Why a tree was crowned, from the published Record.
+
+    Args:
+        round: The round that decided.
+        announcement: Digest of the miner's announcement; a lineage holds each at most once.
+        hotkey: The miner, SS58. Author of the commit.
+        gain_bpb: How much lower val_bpb is than the parent's; positive is better.
+        parent: Tree digest of the king that was dethroned.
+        record: Digest of the Record.
+        change: One sentence of the miner's hypothesis. Foreign text.
+        when: Unix seconds of the deciding block, the date of commit and tag.
+    """
+
+    round: int
+    announcement: bytes
+    hotkey: str
+    gain_bpb: float
+    parent: bytes
+    record: bytes
+    change: str
+    when: int
+
+    def __post_init__(self) -> None:
+        if not all(len(value) == 32 for value in (self.announcement, self.parent, self.record)):
+            raise ValueError("a digest has 32 bytes")
+        if not _HOTKEY.fullmatch(self.hotkey) or not 0 <= self.when < 2**40 or self.round < 0:
+            raise ValueError(f"not a hotkey, a date and a round: {self.hotkey[:80]!a}, {self.when}, {self.round}")
+        real_text(self.gain_bpb)
+        object.__setattr__(self, "change", one_line(self.change))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crown:
+    """One commit of the lineage.
+
+    Args:
+        tag: The release, ``recipe-vX.Y.Z``.
+        commit: Its git id.
+        tree: Digest of its RecipeTree.
+        author: Whose name it bears: the miner's hotkey, or whoever made the first one.
+        when: Unix seconds.
+        parent_commit: Git id of the king before it; None for the first.
+        facts: Why it was crowned; None for the first.
+    """
+
+    tag: str
+    commit: str
+    tree: bytes
+    author: str
+    when: int
+    parent_commit: str | None
+    facts: CrownFacts | None
+
+
+def next_tag(tag: str) -> str:
+    """Return the tag of the next crown: the minor version grows by one."""
+    major, minor, _ = version(tag)
+    return f"recipe-v{major}.{minor + 1}.0"
+
+
+def version(tag: str) -> tuple[int, int, int]:
+    """Return the three numbers of a release tag. Raises CorruptStateError for anything else."""
+    match = _TAG.fullmatch(tag)
+    if match is None:
+        raise CorruptStateError(f"not a release tag: {tag[:80]!a}")
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+def one_line(text: str) -> str:
+    """Return foreign text as one line of printable ASCII, at most 120 characters."""
+    printable = "".join(letter if " " <= letter <= "~" else " " if letter.isspace() else "?" for letter in text[: 10 * MAX_CHANGE_LENGTH])
+    return " ".join(printable.split())[:MAX_CHANGE_LENGTH].strip() or "no description"
+
+
+def message_of(tag: str, tree: bytes, facts: CrownFacts | None) -> str:
+    """Return the commit message: what changed in one line, then the trailers."""
+    if facts is None:
+        return f"{tag}: genesis\n\nTree: {tree.hex()}\n"
+    trailers = (
+        ("Round", str(facts.round)),
+        ("Announcement", facts.announcement.hex()),
+        ("Hotkey", facts.hotkey),
+        ("Gain", f"{real_text(facts.gain_bpb)} val_bpb"),
+        ("Parent", facts.parent.hex()),
+        ("Record", facts.record.hex()),
+        ("Tree", tree.hex()),
+    )
+    return f"{tag}: {facts.change}\n\n" + "".join(f"{name}: {value}\n" for name, value in trailers)
+
+
+def commit_of(git_tree: str, parent: str | None, message: str, *, author: str, when: int) -> str:
+    """Return the content of a commit object."""
+    headers = [
+        f"tree {git_tree}",
+        *([f"parent {parent}"] if parent else []),
+        *(f"{role} {author} <> {when} +0000" for role in ("author", "committer")),
+    ]
+    return "\n".join(headers) + f"\n\n{message}"
+
+
+def tag_of(crown: Crown, previous: str | None) -> str:
+    """Return the content of the annotated tag of a crown; its message is the release notes."""
+    headers = (f"object {crown.commit}", "type commit", f"tag {crown.tag}", f"tagger {crown.author} <> {crown.when} +0000")
+    return "\n".join(headers) + f"\n\n{release_notes(crown, previous)}"
+
+
+def parse(commit: str, content: bytes) -> Crown:
+    """Read a commit object back. Raises CorruptStateError unless it is exactly what ``commit_of`` writes for a crown."""
+    text = content.decode("ascii", "replace")
+    header = _HEADER.match(text)
+    if header is None:
+        raise CorruptStateError(f"commit {commit} is not a crown: {text[:80]!a}")
+    message, when, parent = text[header.end() :], int(header["when"]), header["parent"]
+    tag, tree, facts = _parse_message(commit, message, when=when, first=parent is None)
+    exact = commit_of(header["tree"], parent, message_of(tag, tree, facts), author=header["author"], when=when)
+    if exact.encode() != content or (facts is not None and facts.hotkey != header["author"]):
+        raise CorruptStateError(f"commit {commit} is not in its canonical form")
+    return Crown(tag=tag, commit=commit, tree=tree, author=header["author"], when=when, parent_commit=parent, facts=facts)
+
+
+def _parse_message(commit: str, message: str, *, when: int, first: bool) -> tuple[str, bytes, CrownFacts | None]:
+    match = (_GENESIS if first else _CROWN).fullmatch(message)
+    if match is None:
+        raise CorruptStateError(f"the message of commit {commit} is not that of a crown: {message[:80]!a}")
+    if first:
+        return match["tag"], bytes.fromhex(match["tree"]), None
+    try:
+        facts = CrownFacts(
+            round=int(match["round"]),
+            announcement=bytes.fromhex(match["announcement"]),
+            hotkey=match["hotkey"],
+            gain_bpb=float(match["gain"]),
+            parent=bytes.fromhex(match["parent"]),
+            record=bytes.fromhex(match["record"]),
+            change=match["change"],
+            when=when,
+        )
+    except ValueError as error:
+        raise CorruptStateError(f"the message of commit {commit} holds an impossible value: {error}") from error
+    return match["tag"], bytes.fromhex(match["tree"]), facts
+
+
+def release_notes(crown: Crown, previous: str | None) -> str:
+    """Return the release notes in Markdown, the message of the annotated tag.
+
+    Args:
+        crown: The release.
+        previous: The tag before it; None for the first.
+    """
+    lines = [f"# {crown.tag}", ""]
+    if crown.facts is None:
+        lines += ["The recipe that the lineage begins with.", "", f"- Tree: `{crown.tree.hex()}`"]
+        return "\n".join(lines) + "\n"
+    facts = crown.facts
+    lines += [
+        f"> {_escape(facts.change)}",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| Gain over {previous} | {facts.gain_bpb:.4f} val_bpb |",
+        f"| Round | {facts.round} |",
+        f"| Hotkey | `{facts.hotkey}` |",
+        f"| Announcement | `{facts.announcement.hex()}` |",
+        f"| Record | `{facts.record.hex()}` |",
+        f"| Tree | `{crown.tree.hex()}` |",
+        "",
+        f"What changed: `git diff {previous} {crown.tag}`",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    """Return ``text`` so that Markdown and HTML show it and do nothing else."""
+    html = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;").replace("://", "&#58;//")
+    return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", html.replace("&#", "\0")).replace("\0", "&#")
