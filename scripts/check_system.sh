@@ -34,12 +34,11 @@ for what in "$@"; do
 done
 [ -n "$missing" ] || exit 0
 
-install="your package manager and install"
 for manager in "apt-get install -y" "dnf install -y" "zypper install -y" "pacman -S --needed"; do
     if command -v "${manager%% *}" >/dev/null 2>&1; then
-        install="sudo $manager"
-        break
+        echo "This machine lacks:$missing. Run:  sudo $manager$missing" >&2
+        exit 1
     fi
 done
-echo "This machine lacks:$missing. Run:  $install$missing" >&2
+echo "This machine lacks:$missing. Install them with its package manager." >&2
 exit 1

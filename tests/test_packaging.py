@@ -1,6 +1,7 @@
 """What a user of the package may rely on before running anything."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+import ralph
+from ralph.repository.genesis import genesis_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -69,16 +73,30 @@ def test_the_lock_names_no_index_and_no_host() -> None:
     assert re.findall(r"--(?:index-url|extra-index-url|find-links|trusted-host)|://|file:", LOCK) == []
 
 
-def test_the_wheel_carries_both_packages_and_the_recipe(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        carried = {name: wheel.read(name) for name in wheel.namelist()}
-    assert "ralph/__init__.py" in carried
-    assert "ralph_devnet/__init__.py" in carried
-    tracked = subprocess.run(["git", "ls-files", "recipe"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    for path in tracked:
-        assert carried[f"ralph/_recipe/{path.removeprefix('recipe/')}"] == (ROOT / path).read_bytes()
-    assert not [name for name in carried if name.startswith(("tests/", "neurons/", "scripts/", "recipe/"))]
-    assert not [name for name in carried if name.endswith(".pyc")]
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_carries_both_packages_and_nothing_of_the_checkout_beside_them(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert {"ralph/__init__.py", "ralph/cli/main.py", "ralph_devnet/__init__.py"} <= set(names)
+    assert {name.partition("/")[0] for name in names} == {"ralph", "ralph_devnet", f"ralph_subnet-{ralph.__version__}.dist-info"}
+    assert [name for name in names if name.endswith(".pyc")] == []
+
+
+def test_an_installed_wheel_seeds_the_recipe_of_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    code = "from ralph.repository import genesis; print(genesis.__file__, genesis.genesis_recipe().digest().hex())"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    file, digest = done.stdout.split()
+    assert file == str(tmp_path / "ralph" / "repository" / "genesis.py")
+    assert digest == genesis_recipe().digest().hex()
