@@ -13,6 +13,9 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Tokens = NDArray[np.int32]
 
+MAX_LOSS_NATS = 1e6
+"""A larger loss of one token, claimed or true, counts as one that is not finite: sums and squares must not overflow."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cells:

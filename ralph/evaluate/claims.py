@@ -9,7 +9,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ralph.data.dataset import Rows
-from ralph.evaluate.cells import Cells, Floats, Tokens
+from ralph.errors import UntrustedInputError
+from ralph.evaluate.cells import MAX_LOSS_NATS, Cells, Floats, Tokens
 from ralph.evaluate.draw import permutation
 
 ORDER = "order of rows"
@@ -36,7 +37,11 @@ def collect(claim: Claim, rows: Rows, *, batch_rows: int, key: bytes) -> Floats:
         key: The measurement's key; it fixes the order of the rows.
 
     Returns:
-        float64[N, T] in the order of ``rows``, read-only, 0 where no token is scored.
+        float64[N, T] in the order of ``rows``, read-only, 0 where no token is scored. Some may be negative, which no loss is:
+        the audit probes those in any case.
+
+    Raises:
+        UntrustedInputError: ``RUN-NAN``, claims that are not finite or out of all bounds.
     """
     count, sequence = len(rows), rows.tokens.shape[1] - 1
     order = permutation(key, ORDER, count)
@@ -47,6 +52,8 @@ def collect(claim: Claim, rows: Rows, *, batch_rows: int, key: bytes) -> Floats:
         batch[:] = padding(rows)
         batch[: chosen.size] = rows.tokens[chosen]
         losses[chosen] = claim(batch)[: chosen.size]
+    if not (np.abs(losses) <= MAX_LOSS_NATS).all():
+        raise UntrustedInputError("RUN-NAN", f"a claimed loss that is not finite or beyond {MAX_LOSS_NATS:g} nats")
     losses[~Cells.of(rows.lengths).mask(sequence)] = 0.0
     losses.flags.writeable = False
     return losses

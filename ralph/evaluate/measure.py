@@ -153,7 +153,7 @@ class Exam:
 
     @contextmanager
     def start(self) -> Iterator[SandboxedWorker]:
-        """Start a sandbox. The recipe is not touched in it before ``_open``."""
+        """Start a sandbox. The recipe is not touched in it before ``open``."""
         with self.sandbox.launch(SandboxSpec(recipe=self.recipe, limits=limits_for(self.rung))) as worker:
             try:
                 yield worker
@@ -163,14 +163,14 @@ class Exam:
 
     def claims(self, worker: SandboxedWorker) -> Floats:
         """Collect and freeze the claims, and destroy the sandbox that made them."""
-        channel = self._open(worker)
+        channel = self.open(worker)
         frozen = claiming.collect(channel.claim, self.rows, batch_rows=self.rules.batch_rows, key=self.key)
         worker.kill()
         return frozen
 
     def truths(self, worker: SandboxedWorker, wanted: Integers) -> Floats:
         """Probe cells and destroy the sandbox."""
-        channel = self._open(worker)
+        channel = self.open(worker)
         found = probing.collect(
             lambda tokens, positions: channel.probe(tokens, positions, self.vocabulary),
             self.rows,
@@ -187,6 +187,7 @@ class Exam:
         flat = cells.flatten(claims)
         king = cells.flatten(self.king) if self.king is not None else None
         drawn = draw(self.key, flat, king, uniform=self.rules.uniform_cells, weighted=self.rules.weighted_cells)
+        # no distribution has a negative loss; one such claim could be worth more than all probes together, so it is never left to chance
         impossible = np.flatnonzero(flat < -self.rules.tau_nats)[: self.rules.batch_rows]
         probed = np.unique(np.concatenate([drawn.cells, impossible]))
         truths = self.truths(worker, probed)
@@ -212,7 +213,7 @@ class Exam:
             raise UntrustedInputError("FRD-CLAIM", detail)
         raise InfrastructureError(detail, code="OPS-NUMERIC")
 
-    def _open(self, worker: SandboxedWorker) -> WorkerChannel:
+    def open(self, worker: SandboxedWorker) -> WorkerChannel:
         """Build the recipe and load the weights in a started sandbox."""
         limits = limits_for(self.rung)
         fixed = plan(self.recipe, self.rung)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ralph.data.dataset import Rows
 from ralph.errors import UntrustedInputError
-from ralph.evaluate.cells import Cells, Floats, Integers, Tokens
+from ralph.evaluate.cells import MAX_LOSS_NATS, Cells, Floats, Integers, Tokens
 from ralph.evaluate.claims import padding
 from ralph.evaluate.draw import permutation
 
@@ -52,15 +52,15 @@ def losses(logits: Floats, targets: NDArray[np.integer]) -> Floats:
     Everything is relative to the row's largest logit, so that adding a constant, however large, changes nothing.
 
     Raises:
-        UntrustedInputError: ``RUN-NAN``, logits or a loss that are not finite.
+        UntrustedInputError: ``RUN-NAN``, logits that are not finite or a loss out of all bounds.
     """
     if not np.isfinite(logits).all():
         raise UntrustedInputError("RUN-NAN", "logits that are not finite")
     with np.errstate(over="ignore"):
         relative = logits - logits.max(axis=1, keepdims=True)
         nats: Floats = np.log(np.exp(relative).sum(axis=1)) - relative[np.arange(targets.size), targets]
-    if not np.isfinite(nats).all():
-        raise UntrustedInputError("RUN-NAN", "logits so far apart that the loss is not finite")
+    if not (nats <= MAX_LOSS_NATS).all():
+        raise UntrustedInputError("RUN-NAN", f"logits so far apart that a loss is above {MAX_LOSS_NATS:g} nats")
     return nats
 
 

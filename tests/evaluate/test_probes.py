@@ -95,6 +95,13 @@ def test_losses_are_never_below_zero() -> None:
     assert probes.losses(logits, logits.argmax(axis=1)).min() >= 0
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e308, -2e6])
+def test_claims_out_of_all_bounds_are_refused(value: float) -> None:
+    data = rows(count=9, sequence=12, vocabulary=40)
+    with pytest.raises(UntrustedInputError, match="RUN-NAN"):
+        claims.collect(lambda tokens: np.where(tokens[:, 1:] == tokens[0, 1], value, 1.0), data, batch_rows=8, key=KEY)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_logits_that_are_not_finite_are_refused(value: float) -> None:
     logits = np.zeros((2, 4))
