@@ -36,8 +36,8 @@ def _check_run(run: ClaimedRun, name: str, seed: int, plan: Plan, rung: Rung) ->
     if (claim.steps, claim.batch_rows, claim.sequence, claim.tokens) != (plan.steps, plan.batch_rows, plan.sequence, plan.tokens):
         raise UntrustedInputError("RUN-BUDGET", f"claims {claim.steps} steps of {claim.batch_rows} x {claim.sequence}, the plan is {plan}")
     summary = verify_transcript(run.transcript, plan)
-    if summary.root != claim.transcript_root:
-        raise UntrustedInputError("FRD-CHAIN", "the transcript's root is not the claimed one")
+    if (summary.root, summary.segments_root, summary.seed) != (claim.transcript_root, claim.segments_root, seed):
+        raise UntrustedInputError("FRD-CHAIN", "root, segments or seed of the transcript are not the claimed ones")
     if blob_digest(run.weights) != claim.weights:
         raise UntrustedInputError("INT-HASH", "the weights are not the claimed ones")
     parameters = sum(tensor.size_bytes // ITEM_BYTES[tensor.dtype] for tensor in parse(run.weights, weight_limits(rung)))

@@ -12,7 +12,7 @@ from ralph.errors import InfrastructureError, StoreUnavailable
 from ralph.judge.plan import filter_seeds, seeds
 from ralph.miner.announce import MAX_ENTRY_BYTES, Entry, prepare
 from ralph.miner.prove import Prover, prove
-from ralph.miner.services import MinerServices, PatchSource
+from ralph.miner.services import MinerServices, PatchSource, Proposal
 from ralph.miner.submit import bundle_files, publish, set_slot
 from ralph.protocol.lineage import Contest, Throne
 from ralph.protocol.patch import RecipeTree
@@ -43,7 +43,14 @@ class Miner:
         self._policy = policy or Policy()
         self._history = History(services.store, services.profile, services.validator)
         self._king: bytes | None = None
+        self._waiting: Proposal | None = None
+        """A candidate that is not on chain yet; one for another king is forgotten."""
         self._rules = services.profile.rules
+
+    @property
+    def history(self) -> History:
+        """Return the published history as far as it was read."""
+        return self._history
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop`` is set or the policy says to leave."""
@@ -71,10 +78,11 @@ class Miner:
                 await self._prove_screen(entry, blocks)
             await self._conclude(blocks)
             return True
-        candidate = self._source.candidate()
-        if candidate is not None:
-            entry = prepare(self._services, candidate, await self._king_tree(throne), round_index=index)
+        self._waiting = self._waiting or self._source.candidate()
+        if self._waiting is not None:
+            entry = prepare(self._services, self._waiting, await self._king_tree(throne), round_index=index)
             if await set_slot(self._services, entry, bundle=None, deadline=blocks.announce_end):
+                self._waiting = None
                 await self._prove_screen(entry, blocks)
                 await self._conclude(blocks)
             return True
@@ -108,6 +116,7 @@ class Miner:
             return
         tree = await self._king_tree(throne)
         logger.info("king is %s (%s)", throne.king.tag, throne.king.tree.hex()[:16])
+        self._waiting = None
         await asyncio.to_thread(self._source.start, tree)
         self._king = throne.king.tree
 
