@@ -9,6 +9,9 @@
 6. The score is the mean claim, corrected by the probes.
 
 A worker's claims may also come from the sandbox that has just trained the model; then ``audit`` does steps 3 to 6.
+
+Not promised: a worker that lies at random in a few places may not repeat the lie that was found, and its case is then ours
+to retry, which is another draw for him: callers bound the retries, and distrust a tree that needs them where the king does not.
 On GPUs, where honest differences are not tiny, the rule of step 5 needs calibrated limits that Rules do not hold yet.
 """
 

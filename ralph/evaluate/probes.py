@@ -3,6 +3,9 @@
 What B answers cannot depend on what it predicts, because it has not received it: behind the prefix there is filler
 from unrelated public text, two prefixes of one document are never in the same batch, and a longer prefix of a document
 is sent only after the answers to the shorter ones have arrived. B returns the logits; the softmax is the host's.
+
+Not promised: B may learn from prefixes it has seen, and a little from which cells are asked, since the weighted draws follow
+the claims. Neither helps: what it answers must equal a claim that was frozen before anything was drawn.
 """
 
 import heapq
