@@ -9,6 +9,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ralph.sandbox.identity import FIRST_UID
+
 INSTALL = (
     "bubblewrap is not installed. Install it: `sudo apt install bubblewrap` (Debian, Ubuntu), `sudo dnf install bubblewrap` (Fedora), "
     "`sudo pacman -S bubblewrap` (Arch)"
@@ -54,6 +56,8 @@ class Machine:
     max_user_namespaces: int
     system_administrator: bool
     """Whether this process has CAP_SYS_ADMIN."""
+    worker_user_mapped: bool
+    """Whether the worker's users exist in this user namespace."""
 
 
 def this_machine() -> Machine:
@@ -67,6 +71,7 @@ def this_machine() -> Machine:
         userns_clone=_number(kernel / "unprivileged_userns_clone", 1) == 1,
         max_user_namespaces=_number(Path("/proc/sys/user/max_user_namespaces"), 1),
         system_administrator=bool(int(capabilities.split()[1], 16) >> 21 & 1),
+        worker_user_mapped=_mapped(FIRST_UID),
     )
 
 
@@ -84,7 +89,7 @@ def explain(said: str, machine: Machine, *, executable: str = "/usr/bin/bwrap") 
         return SETUID.format(executable=executable)
     if machine.root and not machine.system_administrator:
         return CONTAINER.format(also=" --cap-add SYS_ADMIN") if machine.container else NO_ADMINISTRATOR
-    if "setpriv" in said:
+    if machine.root and not machine.worker_user_mapped:
         return NO_USER
     if any(text in said for text in ("execvp", "Fatal Python error", "can't open file", "No module named", "shared libraries")):
         return UNREADABLE
@@ -103,6 +108,11 @@ def _blocked(machine: Machine, executable: str) -> str:
     if machine.apparmor_restricts:
         return APPARMOR.format(executable=executable)
     return UNKNOWN.format(executable=executable)
+
+
+def _mapped(user: int) -> bool:
+    ranges = (line.split() for line in Path("/proc/self/uid_map").read_text().splitlines())
+    return any(int(first) <= user < int(first) + int(count) for first, _, count in ranges)
 
 
 def _number(file: Path, absent: int) -> int:

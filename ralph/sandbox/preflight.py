@@ -8,6 +8,8 @@ Not promised: that what is not listed here is impossible.
 
 import contextlib
 import json
+import os
+import pwd
 import struct
 import tempfile
 import time
@@ -105,7 +107,7 @@ def _bait() -> Iterator[list[str]]:
     """Put world-readable files where a host keeps things, and return their paths beside some that every host has."""
     with contextlib.ExitStack() as stack:
         paths = ["/etc/passwd", "/etc/hostname", "/proc/1/mem"]
-        for folder in (None, Path.home()):
+        for folder in (None, _home()):
             with contextlib.suppress(OSError):
                 file = stack.enter_context(tempfile.NamedTemporaryFile("w", dir=folder, prefix="ralph-preflight-"))
                 file.write(_SECRET)
@@ -113,6 +115,14 @@ def _bait() -> Iterator[list[str]]:
                 Path(file.name).chmod(0o644)
                 paths.append(file.name)
         yield paths
+
+
+def _home() -> str | None:
+    """Return the operator's home, None for a user without an entry."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return None
 
 
 def _program(module: str, *others: str) -> Program:

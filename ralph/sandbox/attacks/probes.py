@@ -42,10 +42,8 @@ def environments() -> str | None:
     """Read what other processes were started with."""
     ours = {os.getpid(), os.getppid()}
     for folder in _processes():
-        if int(folder.name) not in ours:
-            environment = (folder / "environ").read_bytes()
-            if environment:
-                return f"{folder.name}: {environment[:60]!r}"
+        if int(folder.name) not in ours and _readable(folder / "environ"):
+            return f"environment of {folder.name}"
     foreign = set(os.environ) - _ENVIRONMENT
     return f"variables {sorted(foreign)}" if foreign else None
 
@@ -53,7 +51,7 @@ def environments() -> str | None:
 def command_lines(secrets: list[str]) -> str | None:
     """Read host paths from the launcher's options."""
     for folder in _processes():
-        words = (folder / "cmdline").read_bytes()
+        words = _readable(folder / "cmdline")
         if b"--ro-bind" in words or any(secret.encode() in words for secret in secrets):
             return f"{folder.name}: {words[:60]!r}"
     return None
@@ -87,9 +85,10 @@ def writable_places() -> str | None:
         if folder == _SCRATCH or not folder.is_dir():
             continue
         target = folder / "ralph-preflight"
-        for make in (target.touch, target.mkdir, lambda at=target: at.symlink_to("/etc/passwd"), lambda at=target: os.mkfifo(at)):
+        for make in (target.touch, lambda at=target: at.symlink_to("/etc/passwd"), lambda at=target: os.mkfifo(at)):
             try:
                 make()
+                target.unlink()
             except OSError:
                 continue
             return f"made {target}"
@@ -195,6 +194,13 @@ def main(fd: int) -> None:
     encoded = json.dumps([[name, *attempt(probe)] for name, probe in probes(secrets)]).encode()
     channel.sendall(struct.pack("<I", len(encoded)) + encoded)
     channel.recv(1)
+
+
+def _readable(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
 
 
 def _processes() -> list[Path]:
