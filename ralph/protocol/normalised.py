@@ -121,14 +121,16 @@ def _digest_of_syntax(tree: ast.AST) -> bytes | None:
         elif isinstance(item, list):
             piece = b"mark:["
             stack.append((_END, depth))
-            stack.extend((member, depth) for member in reversed(_effective(item)))
+            stack.extend((member, depth) for member in reversed(item))
+        elif isinstance(item, ast.Constant):
+            piece = b"constant:" + _atom(item.value)
         elif isinstance(item, ast.AST):
             piece = b"mark:(" + type(item).__name__.encode()
             stack.append((_CLOSE, depth))
             for name, value in reversed(list(ast.iter_fields(item))):
-                says_something = isinstance(item, ast.Constant) or (value is not None and value != [])
-                if says_something and name not in _SPELLING:
-                    stack += [(value, depth + 1), (_Mark(name), depth)]
+                said = _said(item, value)
+                if said is not None and said != [] and name not in _SPELLING:
+                    stack += [(said, depth + 1), (_Mark(name), depth)]
         else:
             piece = _atom(item)
         hasher.update(len(piece).to_bytes(4, "little") + piece)
@@ -136,10 +138,19 @@ def _digest_of_syntax(tree: ast.AST) -> bytes | None:
 
 
 def _effective(items: list[Any]) -> list[Any]:
-    """Return a statement list without docstrings, other bare constants and ``pass``; other lists as they are."""
+    """Return a list of nodes without the statements that do nothing: docstrings, other bare constants and ``pass``."""
     return [
-        item for item in items if not (isinstance(item, ast.Pass) or (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)))
+        item
+        for item in items
+        if not isinstance(item, ast.Pass) and not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
     ]
+
+
+def _said(node: ast.AST, value: Any) -> Any:
+    """Return what a field says, without the empty pieces of f-strings, which depend on the Python version."""
+    if isinstance(node, ast.JoinedStr):
+        return [piece for piece in value if not (isinstance(piece, ast.Constant) and piece.value == "")]
+    return _effective(value) if isinstance(value, list) else value
 
 
 def _atom(value: str | bytes | int | float | complex | EllipsisType | None) -> bytes:

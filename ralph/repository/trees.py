@@ -13,7 +13,7 @@ from pathlib import Path
 from ralph.errors import ConfigurationError, InfrastructureError, UntrustedInputError
 from ralph.protocol.patch import MAX_TREE_BYTES, MAX_TREE_FILES, RecipeTree, check_path
 
-MAX_DIRECTORY_ENTRIES = 4096
+MAX_DIRECTORY_ENTRIES = 1024
 """Entries looked at in all, those passed over included."""
 IGNORED = "__pycache__"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -232,30 +232,33 @@ def killed(deadly: Path, calls: int, work: Callable[[], object]) -> bool:
     return status == signal.SIGKILL
 
 
-def test_a_crown_killed_at_any_git_call_is_finished_by_the_next_one(
-    repository: RecipeRepository, child: RecipeTree, facts: CrownFacts, tmp_path: Path, deadly: Path
-) -> None:
+TINY = RecipeTree(files={"train.py": b"x = 1\n"})
+TINY_CHILD = RecipeTree(files={"train.py": b"x = 2\n"})
+
+
+def test_a_crown_killed_at_any_git_call_is_finished_by_the_next_one(facts: CrownFacts, tmp_path: Path, deadly: Path) -> None:
+    facts = replace(facts, parent=TINY.digest())
+    repository = RecipeRepository.create(tmp_path / "recipe.git", TINY)
     fresh = shutil.copytree(repository.path, tmp_path / "fresh")
-    repository.crown(child, facts)
+    repository.crown(TINY_CHILD, facts)
     complete = references(repository.path)
     for calls in itertools.count():
         path = shutil.copytree(fresh, tmp_path / f"killed-{calls}")
-        was_killed = killed(deadly, calls, lambda path=path: RecipeRepository(path).crown(child, facts))
-        assert RecipeRepository.open(path).crown(child, facts) == "recipe-v1.1.0"
+        was_killed = killed(deadly, calls, lambda path=path: RecipeRepository(path).crown(TINY_CHILD, facts))
+        assert RecipeRepository.open(path).crown(TINY_CHILD, facts) == "recipe-v1.1.0"
         assert references(path) == complete
         if not was_killed:
             break
     assert calls > 10
 
 
-def test_a_creation_killed_at_any_git_call_is_finished_by_the_next_one(
-    repository: RecipeRepository, parent: RecipeTree, tmp_path: Path, deadly: Path
-) -> None:
+def test_a_creation_killed_at_any_git_call_is_finished_by_the_next_one(tmp_path: Path, deadly: Path) -> None:
+    complete = references(RecipeRepository.create(tmp_path / "recipe.git", TINY).path)
     for calls in itertools.count():
         path = tmp_path / f"killed-{calls}"
-        was_killed = killed(deadly, calls, lambda path=path: RecipeRepository.create(path, parent))
-        RecipeRepository.create(path, parent)
-        assert references(path) == references(repository.path)
+        was_killed = killed(deadly, calls, lambda path=path: RecipeRepository.create(path, TINY))
+        RecipeRepository.create(path, TINY)
+        assert references(path) == complete
         if not was_killed:
             break
     assert calls > 10
