@@ -101,7 +101,10 @@ class LocalChain:
         return await self._read_at(block, lambda: state.slots(self._db, block))
 
     async def commit(self, payload: bytes) -> int:
-        """Overwrite our slot; return the block it lands in."""
+        """Overwrite our slot; return the block it lands in. Writing what already waits for the next block changes nothing."""
+        head = await self.head()
+        if await self._read(lambda: state.waits(self._db, head.number + 1, self.hotkey, payload)):
+            return head.number + 1
 
         def apply(block: int) -> None:
             ledger.commit(self._db, self.parameters, block, hotkey=self.hotkey, payload=payload)

@@ -54,6 +54,12 @@ def slots(db: sqlite3.Connection, block: int) -> dict[str, bytes]:
     return {hotkey: bytes(payload) for hotkey, payload in db.execute(_SLOTS, {"block": block})}
 
 
+def waits(db: sqlite3.Connection, block: int, hotkey: str, payload: bytes) -> bool:
+    """Return whether this payload already stands in the hotkey's slot for a block that is not made yet."""
+    row = db.execute("SELECT payload FROM slots WHERE hotkey = ? AND block = ?", (hotkey, block)).fetchone()
+    return row is not None and bytes(row[0]) == payload
+
+
 def weights(db: sqlite3.Connection, block: int) -> dict[str, dict[str, int]]:
     """Return validator -> hotkey -> weight, as far as revealed.
 

@@ -1,6 +1,8 @@
 """Put nodes together from a Config: adapters, keys, data. Used by the CLI and by `neurons/`."""
 
 import asyncio
+import logging
+import os
 import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -23,6 +25,8 @@ from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.store.directory import DirectoryStore
 from ralph.train.environment import describe
 from ralph.validator.services import Services
+
+logger = logging.getLogger(__name__)
 
 
 def open_profile(config: Config) -> NetworkProfile:
@@ -123,23 +127,25 @@ async def miner_services(config: Config) -> MinerServices:
 
 
 def run_until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run a daemon until it ends or SIGTERM or SIGINT arrives."""
+    """Run a daemon until it ends or SIGTERM or SIGINT arrives.
+
+    A signal ends the process at once, whatever thread is waiting for a training: every step is resumable,
+    and workers die with their launcher.
+    """
 
     async def supervised() -> None:
         stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
         task = asyncio.ensure_future(main(stop))
-
-        def end() -> None:
-            stop.set()
-            task.cancel()
-
+        stopping = asyncio.ensure_future(stop.wait())
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, end)
-        try:
-            await task
-        except asyncio.CancelledError:
-            if not stop.is_set():
-                raise
+            loop.add_signal_handler(number, stop.set)
+        await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            logger.info("stopped by a signal; the next start resumes here")
+            logging.shutdown()
+            os._exit(0)
+        stopping.cancel()
+        await task
 
     asyncio.run(supervised())

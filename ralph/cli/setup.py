@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ralph.chain.local import LocalChain
 from ralph.chain.producer import create
@@ -16,12 +17,19 @@ from ralph.data.prepare import prepare
 from ralph.data.shards import data_manifest, hidden_manifest
 from ralph.protocol.canonical import digest
 from ralph.protocol.network import NetworkProfile, devnet_rules
+from ralph.protocol.rules import Rules
 from ralph.repository.genesis import genesis_recipe
 from ralph.store.directory import DirectoryStore
 
 SEED_TAG = "recipe-net/devnet-seed/v1"
 STAKE = 1_000_000_000_000
 VALIDATOR, OWNER = "validator", "owner"
+
+
+class MakeRules(Protocol):
+    """Makes the Rules of a devnet, as ``devnet_rules`` does."""
+
+    def __call__(self, *, genesis_tree: bytes, manifest: bytes, vocabulary: int, hidden: bytes) -> Rules: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +71,7 @@ def set_up(
     seed: int,
     miners: Sequence[MinerPlan],
     data: Path | None = None,
+    rules: MakeRules = devnet_rules,
     progress: Callable[[Progress], None] | None = None,
 ) -> Devnet:
     """Make a devnet under ``home``. Data in ``data`` (default: ``home/data``) is used again when it is there.
@@ -70,6 +79,7 @@ def set_up(
     Args:
         seed: Fixes keys, beacons and the miners' research, so that a devnet can be repeated.
         miners: Names and research programs; each gets its own coldkey.
+        rules: Makes the Rules from the digests of recipe and data.
     """
     home.mkdir(parents=True, exist_ok=True)
     data = data or home / "data"
@@ -88,13 +98,15 @@ def set_up(
     )
     chain_hash = asyncio.run(_register(home, seed, hotkeys))
     manifest = _manifest_digest(public)
-    rules = devnet_rules(
+    chosen = rules(
         genesis_tree=genesis_recipe().digest(), manifest=manifest[0], vocabulary=manifest[1], hidden=hidden_manifest(hidden).digest()
     )
-    profile = NetworkProfile(name="devnet", chain=chain_hash, netuid=1, rules=rules)
+    profile = NetworkProfile(name="devnet", chain=chain_hash, netuid=1, rules=chosen)
     save_profile(home / "devnet.toml", profile)
     DirectoryStore(home / "store")
-    devnet = Devnet(home=home, profile=profile, validator=hotkeys[VALIDATOR].key_id, hotkeys={name: key.key_id for name, key in hotkeys.items()})
+    devnet = Devnet(
+        home=home, profile=profile, validator=hotkeys[VALIDATOR].key_id, hotkeys={name: key.key_id for name, key in hotkeys.items()}
+    )
     for plan in (MinerPlan(name=VALIDATOR), *miners):
         save_config(devnet.config(plan.name), _config(devnet, plan, public, hidden))
     return devnet

@@ -5,6 +5,7 @@
 5. Intake and gates, in B2's queue order.      6. The runs that the decision needs, king beside challengers.
 """
 
+import asyncio
 import logging
 import traceback
 from collections.abc import Sequence
@@ -64,9 +65,10 @@ class RoundWork:
         beacon_one = await self._archive.beacon("B1", window)
         bundles = await self._archive.submitted(window)
         beacon_two = await self._archive.beacon("B2", window)
-        king = self._king()
-        cases = self._intake(entrants, bundles, king, beacon_one.beacon, beacon_two.beacon)
-        cases, measurements = self._measure(cases, king, beacon_one.beacon, beacon_two.beacon)
+        one, two = beacon_one.beacon, beacon_two.beacon
+        king = await asyncio.to_thread(self._king)
+        cases = await asyncio.to_thread(self._intake, entrants, bundles, king, one, two)
+        measurements = await asyncio.to_thread(self._measure, cases, king, one, two)
         return Gathered(beacon_one=beacon_one, beacon_two=beacon_two, cases=cases, measurements=measurements)
 
     def _king(self) -> RecipeTree:
@@ -121,9 +123,7 @@ class RoundWork:
         previous = self._archive.past_beacon("B2", self._window.index - 1)
         return filter_seeds(contest, self._rules, previous_two=previous, round_index=self._window.index)
 
-    def _measure(
-        self, cases: tuple[CaseRow, ...], king: RecipeTree, beacon_one: bytes, beacon_two: bytes
-    ) -> tuple[tuple[CaseRow, ...], tuple[SignedMeasurement, ...]]:
+    def _measure(self, cases: tuple[CaseRow, ...], king: RecipeTree, beacon_one: bytes, beacon_two: bytes) -> tuple[SignedMeasurement, ...]:
         index = self._window.index
         previous = self._archive.past_beacon("B2", index - 1) if index > 0 else None
         beacons = Beacons(one=beacon_one, two=beacon_two, previous_two=previous)
@@ -131,7 +131,7 @@ class RoundWork:
         kings = [need for need in wanted if need.role == "king"]
         self._run(kings, cases, king, beacon_two)
         self._run([need for need in wanted if need.role == "challenger"], cases, king, beacon_two)
-        return cases, tuple(self._finished(need) for need in wanted)
+        return tuple(self._finished(need) for need in wanted)
 
     def _run(self, wanted: Sequence[Need], cases: Sequence[CaseRow], king: RecipeTree, beacon_two: bytes) -> None:
         missing = [need for need in wanted if self._services.events.get("measurement", self._key(need)) is None]

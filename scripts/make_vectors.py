@@ -1,0 +1,107 @@
+"""Print the golden vectors of the wire formats: `python scripts/make_vectors.py > tests/vectors/protocol.json`.
+
+A change of this file's output is a change of the protocol and needs a new version in the tag.
+"""
+
+import json
+from typing import Any
+
+from ralph.protocol import seeds
+from ralph.protocol.announcement import Announcement, Environment, Hypothesis, Slot, anchor_payload, case_id
+from ralph.protocol.bundle import RunClaim, manifest_of
+from ralph.protocol.canonical import Canonical, digest, encode
+from ralph.protocol.measurement import Measurement, Score, SignedMeasurement, SourceValue, set_digest
+from ralph.protocol.network import NetworkProfile, devnet_rules
+from ralph.protocol.patch import RecipeTree
+from ralph.protocol.record import Anchor, BeaconRow, CaseRow, LookRow, OutcomeRow, Record, Refusal
+from ralph.protocol.submission import Submission
+
+
+def fill(number: int, size: int = 32) -> bytes:
+    """Return ``size`` equal bytes."""
+    return bytes([number]) * size
+
+
+def structures() -> dict[str, Canonical]:
+    """Return one value of each hashed or signed structure."""
+    hypothesis = Hypothesis(
+        change="learning rate x2",
+        mechanism="underfit",
+        predicted_gain_bpb=0.2,
+        predicted_low_bpb=0.1,
+        predicted_high_bpb=0.3,
+        falsifier="none",
+    )
+    environment = Environment(
+        system="Linux x86_64", python="3.11", torch="2.13.0", device="cpu", instruction_set="AVX2", threads=1, sandbox="bubblewrap"
+    )
+    announcement = Announcement(
+        tree=fill(1),
+        parent=fill(2),
+        hotkey="5F",
+        track="small-lm-cpu",
+        hypothesis=hypothesis.digest(),
+        environment=environment.digest(),
+        salt=fill(3),
+    )
+    claim = RunClaim(
+        rung="C1", seed=7, steps=100, batch_rows=16, sequence=64, tokens=102_400, parameters=60_000,
+        transcript_root=fill(4), segments_root=fill(5), weights=fill(6), final_loss_nats=3.25,
+    )  # fmt: skip
+    score = Score(
+        val_bpb=2.5, claimed_bpb=2.5, correction_nats=1e-17, standard_error_nats=0.0, worst_mismatch_nats=5.6e-15, cells=2560, documents=1024,
+        claims=fill(7), sources=(SourceValue(source="code", val_bpb=2.25, documents=800),),
+    )  # fmt: skip
+    measurement = Measurement(
+        round=3, executor="5V", role="challenger", stage="proof", tree=fill(1), rung="C1", seed=2**64 - 1, executed=True, environment=environment.digest(),
+        transcript_root=fill(4), segments_root=fill(5), weights=fill(6), parameters=60_000, tokens=102_400, score=score, failure=None,
+    )  # fmt: skip
+    signed = SignedMeasurement(measurement=measurement, signature=fill(8, 64))
+    case = CaseRow(
+        hotkey="5F", coldkey="5C", announcement=announcement.digest(), parent=fill(2, 8), bundle=fill(9), tree=fill(1), normalised=fill(10), patch=fill(11),
+        hypothesis=hypothesis, environment=environment.digest(), claims=(claim,), stage="screen", refusal=Refusal(gate="novelty", reason="INT-DUP", detail="copy"),
+    )  # fmt: skip
+    look = LookRow(runs=4, gain_bpb=0.2, standard_error_bpb=0.01, statistic=20.0, threshold=6.32, entry=1, alpha=0.004)
+    outcome = OutcomeRow(case=case.case, state="rejected", reason="INT-DUP", detail="copy", look=look)
+    beacon = BeaconRow(name="B2", block=21, block_hash=fill(12), drand_round=22, drand_signature=fill(13, 64), beacon=fill(14))
+    rules = devnet_rules(genesis_tree=fill(2), manifest=fill(15), vocabulary=1024, hidden=fill(16))
+    record = Record(
+        round=3, track=rules.track, chain=fill(17), rules=rules.digest(), validator="5V", previous=fill(18), beacons=(beacon,), king=fill(2),
+        environments=(environment,), cases=(case,), measurements=(signed,), outcomes=(outcome,), crown=None,
+    )  # fmt: skip
+    return {
+        "hypothesis": hypothesis,
+        "environment": environment,
+        "announcement": announcement,
+        "run-claim": claim,
+        "manifest": manifest_of({"licence": b"Apache-2.0\n", "patch.diff": b"diff"}),
+        "submission": Submission(hotkey="5F", announcement=announcement.digest(), nonce=fill(19), bundle=fill(9), signature=fill(20, 64)),
+        "measurement": measurement,
+        "record": record,
+        "anchor": Anchor(round=3, size=4, root=fill(21), record=fill(22), measurements=None, hidden=fill(16), previous=fill(23)),
+        "network-profile": NetworkProfile(name="devnet", chain=fill(17), netuid=1, rules=rules),
+    }
+
+
+def vectors() -> dict[str, Any]:
+    """Return name -> expected bytes and digests in hexadecimal."""
+    found: dict[str, Any] = {name: {"bytes": one.to_bytes().hex(), "digest": one.digest().hex()} for name, one in structures().items()}
+    slot = Slot(track=1, parent=fill(2, 8), announcement=fill(3), bundle=fill(4))
+    beacon = seeds.beacon(block_hash=fill(1), drand_signature=fill(2, 64))
+    found["slot"] = slot.to_bytes().hex()
+    found["anchor-slot"] = anchor_payload(fill(5)).hex()
+    found["case-id"] = case_id(fill(6), "5F").hex()
+    found["beacon"] = beacon.hex()
+    found["nonce"] = seeds.nonce(beacon_one=beacon, announcement=fill(3), hotkey="5F").hex()
+    found["seed"] = seeds.seed(beacon=beacon, track="small-lm-cpu", round_index=3, purpose="proof", rung="C1", index=2)
+    found["draw"] = seeds.draw(beacon=beacon, purpose="queue", subject=fill(3)).hex()
+    found["digest"] = digest("recipe-net/test/v1", {"b": [1, -1, None, True, b"x", "y"], "a": 2**64 - 1}).hex()
+    found["cbor"] = encode({"b": [1, -1, None, True, b"x", "y"], "aa": 2**64 - 1}).hex()
+    tree = RecipeTree(files={"model.py": b"x = 1\n", "config/base.toml": b"[a]\nvalue = 1\n"})
+    found["tree"] = {"bytes": tree.to_bytes().hex(), "digest": tree.digest().hex(), "normalised": tree.normalised_digest().hex()}
+    found["measurement-set"] = set_digest(()).hex()
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(vectors(), indent=1, sort_keys=True))
