@@ -98,7 +98,7 @@ class GPT(nn.Module):
             if config.zero_init == "on" and name.endswith("output.weight"):  # option: zero_init
                 parameter.zero_()
             else:
-                parameter.normal_(std=config.embedding_std if embeds else parameter.size(-1) ** -0.5)
+                parameter.normal_(std=config.embedding_std if embeds else config.matrix_std * parameter.size(-1) ** -0.5)
 
     def forward(self, tokens: Tensor) -> Tensor:
         T = tokens.size(1)
