@@ -27,6 +27,9 @@ from ralph.protocol.rules import CrownRules
 CRITICAL_DECIMALS = 6
 """Critical values are rounded to this, so that library versions which differ in the last bits agree."""
 
+CLEARLY = 2.0
+"""Standard errors below zero from which a drop says "worse" instead of "noise"; a word, not a decision."""
+
 HINT_POWER = 0.8
 HINT_LIMIT = 4096
 
@@ -75,7 +78,8 @@ class Look:
             return Reason.STA_CROWN
         if self.action is not Action.DROP:
             return Reason.STA_CONTINUE
-        return Reason.STA_WORSE if self.estimate.est < 0 else Reason.STA_NOISE
+        clearly_worse = self.estimate.est + CLEARLY * self.estimate.standard_error_z < 0
+        return Reason.STA_WORSE if clearly_worse else Reason.STA_NOISE
 
 
 def screen(challenger: Sequence[float], king: Sequence[float], pool: Sequence[float], rules: CrownRules) -> Look:

@@ -1,0 +1,221 @@
+"""The decision of a round: what it needs, what it refuses, what it leaves to the next round."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ralph.errors import CorruptStateError
+from ralph.judge.decide import Decision, decide, queue_order
+from ralph.judge.weights import WEIGHT_SCALE, weights
+from ralph.protocol.bundle import RunClaim
+from ralph.protocol.lineage import KingRun, Reign, Throne
+from ralph.protocol.measurement import Failure, Measurement, Role, Score, Stage
+from ralph.protocol.network import devnet_rules
+from ralph.protocol.record import CaseRow, Refusal
+
+RULES = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=1024, hidden=bytes(32))
+KING = bytes(32)
+B2 = bytes([9]) * 32
+POOL = tuple(KingRun(seed=1000 + index, val_bpb=2.87 + 0.01 * ((index % 3) - 1)) for index in range(8))
+THRONE = replace(Throne.genesis(KING), round_index=0, pool=POOL)
+ENVIRONMENT = bytes([7]) * 32
+
+
+def tree(name: int) -> bytes:
+    return bytes([name]) * 32
+
+
+def case(name: int, stage: str = "screen", *, refusal: Refusal | None = None, claims: tuple[RunClaim, ...] = ()) -> CaseRow:
+    return CaseRow(
+        hotkey=f"5hot{name}", coldkey=f"5cold{name}", announcement=tree(100 + name), parent=KING[:8], bundle=tree(50), tree=tree(name), normalised=tree(name),
+        patch=None, hypothesis=None, environment=ENVIRONMENT, claims=claims, stage=stage, refusal=refusal,
+    )  # fmt: skip
+
+
+def run(role: Role, stage: Stage, of: bytes, seed: int, bpb: float | None, *, round_index: int = 1, root: bytes = bytes(32)) -> Measurement:
+    score = None
+    failure = Failure(reason="FRD-CLAIM", detail="peeks")
+    if bpb is not None:
+        failure = None
+        score = Score(
+            val_bpb=bpb,
+            claimed_bpb=bpb,
+            correction_nats=0.0,
+            standard_error_nats=0.0,
+            worst_mismatch_nats=0.0,
+            cells=1,
+            documents=1,
+            claims=bytes(32),
+            sources=(),
+        )
+    return Measurement(
+        round=round_index, executor="5V", role=role, stage=stage, tree=of, rung="C1", seed=seed, executed=stage != "filter", environment=ENVIRONMENT,
+        transcript_root=root, segments_root=bytes(32), weights=bytes(32), parameters=1, tokens=1, score=score, failure=failure,
+    )  # fmt: skip
+
+
+def one_round(throne: Throne, cases: list[CaseRow], measurements: list[Measurement]) -> Decision:
+    return decide(throne, round_index=throne.round_index + 1, beacon_two=B2, cases=cases, measurements=measurements, rules=RULES)
+
+
+def stage_runs(stage: Stage, names: dict[int, float | None], seeds: range) -> list[Measurement]:
+    runs = [run("king", stage, KING, seed, 2.87 + 0.001 * (seed % 5)) for seed in seeds]
+    for name, gain in names.items():
+        runs += [run("challenger", stage, tree(name), seed, None if gain is None else 2.87 + 0.001 * (seed % 7) - gain) for seed in seeds]
+    return runs
+
+
+def contest_to(stage: str, gains: dict[int, float]) -> Throne:
+    """Return the state in which these names stand before ``stage``."""
+    throne = one_round(THRONE, [case(name) for name in gains], stage_runs("screen", dict(gains), range(1))).throne
+    if stage == "proof":
+        throne = one_round(throne, [case(name, "filter") for name in gains], stage_runs("filter", dict(gains), range(10, 12))).throne
+    assert len(throne.contests) == len(gains)
+    return throne
+
+
+def test_a_clear_gain_goes_from_screen_to_filter_to_proof_to_crown():
+    throne = contest_to("proof", {1: 0.2})
+    decision = one_round(throne, [case(1, "proof")], stage_runs("proof", {1: 0.2}, range(20, 24)))
+    assert decision.outcomes[0].state == "crowned"
+    assert decision.crown is not None
+    assert decision.crown.tag == "recipe-v1.1.0"
+    assert decision.throne.king.tree == tree(1)
+    assert [entry.seed for entry in decision.throne.pool] == [20, 21, 22, 23]
+
+
+def test_a_null_is_dropped_at_the_screen_as_noise():
+    outcome = one_round(THRONE, [case(1)], stage_runs("screen", {1: 0.0}, range(1))).outcomes[0]
+    assert (outcome.state, outcome.reason) == ("dropped", "STA-NOISE")
+
+
+def test_harm_is_dropped_as_worse():
+    outcome = one_round(THRONE, [case(1)], stage_runs("screen", {1: -0.3}, range(1))).outcomes[0]
+    assert (outcome.state, outcome.reason) == ("dropped", "STA-WORSE")
+
+
+def test_of_two_winners_the_larger_gain_is_crowned_and_the_other_is_told_to_rebase():
+    throne = contest_to("proof", {1: 0.15, 2: 0.25})
+    decision = one_round(throne, [case(1, "proof"), case(2, "proof")], stage_runs("proof", {1: 0.15, 2: 0.25}, range(20, 24)))
+    states = {outcome.case: (outcome.state, outcome.reason) for outcome in decision.outcomes}
+    assert states[case(2).case] == ("crowned", "STA-CROWN")
+    assert states[case(1).case] == ("void", "INT-PARENT")
+    assert decision.throne.contests == ()
+
+
+def test_entering_the_proof_spends_alpha_for_everyone_after():
+    throne = contest_to("proof", {1: 0.2, 2: 0.2})
+    assert throne.entries == 2
+    assert sorted(contest.entry for contest in throne.contests) == [1, 2]
+
+
+def test_a_failed_run_is_the_patchs_doing_and_ends_its_case():
+    outcome = one_round(THRONE, [case(1)], stage_runs("screen", {1: None}, range(1))).outcomes[0]
+    assert (outcome.state, outcome.reason) == ("rejected", "FRD-CLAIM")
+
+
+def claim(root: bytes) -> RunClaim:
+    return RunClaim(
+        rung="C1",
+        seed=0,
+        steps=1,
+        batch_rows=1,
+        sequence=1,
+        tokens=1,
+        parameters=1,
+        transcript_root=root,
+        segments_root=bytes(32),
+        weights=bytes(32),
+        final_loss_nats=1.0,
+    )
+
+
+def test_a_claim_that_does_not_repeat_is_a_replay_fraud():
+    outcome = one_round(THRONE, [case(1, claims=(claim(tree(5)),))], stage_runs("screen", {1: 0.2}, range(1))).outcomes[0]
+    assert (outcome.state, outcome.reason) == ("rejected", "FRD-REPLAY")
+
+
+def test_on_another_stack_a_different_transcript_accuses_nobody():
+    other = case(1, claims=(claim(tree(5)),)).model_copy(update={"environment": tree(8)})
+    assert one_round(THRONE, [other], stage_runs("screen", {1: 0.2}, range(1))).outcomes[0].state == "screened"
+
+
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [("INT-DUP", "rejected"), ("INT-ABSENT", "absent"), ("INT-PARENT", "void"), ("OPS-INFRA", "deferred"), ("FRD-CHAIN", "rejected")],
+)
+def test_a_refused_case_leaves_one_row_with_its_reason(code, state):
+    outcome = one_round(THRONE, [case(1, refusal=Refusal(gate="g", reason=code, detail="d"))], []).outcomes[0]
+    assert (outcome.state, outcome.reason) == (state, code)
+
+
+def test_a_missing_king_run_holds_the_round_instead_of_guessing():
+    runs = [item for item in stage_runs("screen", {1: 0.2}, range(1)) if item.role == "challenger"]
+    with pytest.raises(CorruptStateError, match="OPS-HOLD"):
+        one_round(THRONE, [case(1)], runs)
+
+
+def test_a_failed_king_run_holds_the_round():
+    runs = [*stage_runs("screen", {1: 0.2}, range(1)), run("king", "screen", KING, 77, None)]
+    with pytest.raises(CorruptStateError, match="OPS-HOLD"):
+        one_round(THRONE, [case(1)], runs)
+
+
+def test_a_short_pool_holds_the_round():
+    with pytest.raises(CorruptStateError, match="OPS-HOLD"):
+        one_round(replace(THRONE, pool=POOL[:7]), [case(1)], stage_runs("screen", {1: 0.2}, range(1)))
+
+
+def test_rounds_cannot_be_skipped_or_repeated():
+    for wrong in (0, 2):
+        with pytest.raises(CorruptStateError):
+            decide(THRONE, round_index=wrong, beacon_two=B2, cases=[], measurements=[], rules=RULES)
+
+
+@given(st.permutations(range(6)))
+def test_the_order_of_cases_changes_nothing(order):
+    cases = [case(name) for name in range(1, 7)]
+    runs = stage_runs("screen", {name: 0.05 * name - 0.1 for name in range(1, 7)}, range(1))
+    assert one_round(THRONE, [cases[index] for index in order], runs) == one_round(THRONE, cases, runs)
+
+
+def test_the_queue_follows_the_beacon_and_not_the_announcement():
+    cases = [case(name) for name in range(1, 30)]
+    assert queue_order(cases, B2) != queue_order(cases, bytes(32))
+    assert queue_order(cases, B2) == queue_order(list(reversed(cases)), B2)
+
+
+def reigning(rounds: int, pool: int) -> Throne:
+    lineage = (
+        *THRONE.lineage,
+        Reign(tree=tree(1), hotkey="a", crowned_round=2, gain_bpb=0.3),
+        Reign(tree=tree(2), hotkey="b", crowned_round=5, gain_bpb=0.1),
+    )
+    return replace(THRONE, lineage=lineage, round_index=5 + rounds, pool=POOL[:1] * pool)
+
+
+def test_the_genesis_recipe_earns_for_the_owner():
+    assert weights(THRONE, RULES, owner="o", registered=frozenset("o")) == {"o": WEIGHT_SCALE}
+
+
+def test_a_new_king_earns_a_quarter_until_his_probation_runs_are_in():
+    early = weights(reigning(0, 4), RULES, owner="o", registered=frozenset("oab"))
+    late = weights(reigning(0, 16), RULES, owner="o", registered=frozenset("oab"))
+    assert early["a"] > early["b"]
+    assert late["b"] > 0.9 * WEIGHT_SCALE * 0.9
+
+
+def test_a_reign_decays_towards_the_lineage():
+    shares = [weights(reigning(rounds, 16), RULES, owner="o", registered=frozenset("oab"))["b"] for rounds in (0, 10, 50)]
+    assert shares[0] > shares[1] > shares[2]
+
+
+def test_hotkeys_that_left_are_dropped_and_the_rest_is_rescaled():
+    assert weights(reigning(0, 16), RULES, owner="o", registered=frozenset("b")) == {"b": WEIGHT_SCALE}
+
+
+@given(st.integers(0, 200), st.integers(0, 20))
+def test_weights_use_the_whole_scale(rounds, pool):
+    assert sum(weights(reigning(rounds, pool), RULES, owner="o", registered=frozenset("oab")).values()) == WEIGHT_SCALE
