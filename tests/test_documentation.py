@@ -4,9 +4,9 @@ import re
 import runpy
 from pathlib import Path
 
-import click
 import pytest
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from ralph.cli.main import app
 from ralph.protocol.reasons import EXPLANATIONS, Reason
@@ -29,11 +29,11 @@ def command_lines(program: str) -> list[str]:
     return sorted({line.partition("#")[0].strip() for line in code(EVERYTHING) if re.match(rf"(\.venv/bin/)?{program} [a-z]", line)})
 
 
-def resolve(line: str) -> click.Command:
+def resolve(line: str) -> TyperCommand | TyperGroup:
     """Walk the command tree along the words of a command line; fail at a word that is neither command nor argument."""
-    command: click.Command = typer.main.get_command(app)
+    command = typer.main.get_command(app)
     for word in line.split()[1:]:
-        if not isinstance(command, click.Group):
+        if not isinstance(command, TyperGroup):
             break
         assert word in command.commands, f"`{line}`: {command.name} has no command {word!r}, only {sorted(command.commands)}"
         command = command.commands[word]
@@ -45,11 +45,16 @@ def test_every_make_target_in_the_documentation_exists(line: str) -> None:
     assert re.search(rf"^{line.split()[1]}:", MAKEFILE, re.MULTILINE)
 
 
-@pytest.mark.parametrize("line", command_lines("ralph"))
-def test_every_ralph_command_in_the_documentation_exists(line: str) -> None:
+@pytest.mark.parametrize("line", [*command_lines("ralph"), *sorted(set(re.findall(r"\$\(BIN\)/(ralph \w+)", MAKEFILE)))])
+def test_every_ralph_command_in_the_documentation_and_the_makefile_exists(line: str) -> None:
     command = resolve(line)
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     assert {word.partition("=")[0] for word in line.split() if word.startswith("--")} <= known | {"--help"}
+
+
+def test_a_command_that_does_not_exist_would_be_found() -> None:
+    with pytest.raises(AssertionError, match="has no command 'nothing'"):
+        resolve("ralph nothing")
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -1,6 +1,7 @@
 """What a user of the package may rely on before running anything."""
 
 import ast
+import importlib
 import os
 import re
 import subprocess
@@ -56,6 +57,12 @@ def test_the_recipe_and_the_package_never_import_each_other() -> None:
     assert package_files
     assert [path for path in recipe_files if imports(path) & {"ralph", "ralph_devnet"}] == []
     assert [path for path in package_files if "recipe" in imports(path)] == []
+
+
+@pytest.mark.parametrize("target", [*PROJECT["scripts"].values(), *PROJECT["entry-points"]["ralph.commands"].values()])
+def test_every_entry_point_names_something_that_can_be_called(target: str) -> None:
+    module, _, name = target.partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_the_lock_has_every_requirement_but_torch_with_hashes() -> None:
