@@ -65,7 +65,7 @@ def test_the_screen_lets_through_what_exceeds_its_threshold() -> None:
     assert screen(*runs_with(1, gain=0.51 * error, scatter=0), DEVNET).action is Action.ADVANCE
     dropped = screen(*runs_with(1, gain=0.49 * error, scatter=0), DEVNET)
     assert (dropped.action, dropped.reason, dropped.threshold) == (Action.DROP, Reason.STA_NOISE, 0.5)
-    assert screen(*runs_with(1, gain=-1.0, scatter=0), DEVNET).reason is Reason.STA_WORSE
+    assert screen(*runs_with(1, gain=-3.0, scatter=0), DEVNET).reason is Reason.STA_WORSE
 
 
 @pytest.mark.parametrize(
