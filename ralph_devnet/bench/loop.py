@@ -1,0 +1,111 @@
+"""Seconds per stage of one submission: prove, publish, intake, measure, decide, read back."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ralph.agent import knobs
+from ralph.chain.producer import BlockProducer
+from ralph.cli.nodes import miner_services, validator_services
+from ralph.cli.setup import derived
+from ralph.config import load_config
+from ralph.gates.announced import Entrant
+from ralph.judge.decide import decide
+from ralph.judge.plan import Need, seeds
+from ralph.miner.announce import prepare, slot_of
+from ralph.miner.prove import run_files
+from ralph.miner.submit import bundle_files, publish
+from ralph.protocol.lineage import KingRun, Throne
+from ralph.validator.intake import Docket, Intake
+from ralph.validator.measure import Bench, Work
+from ralph_devnet.attackers.sources import Scripted, hypothesis
+from ralph_devnet.bench.registry import Context, Figure
+from ralph_devnet.bench.world import SEED, devnet
+
+BEACON = bytes([5]) * 32
+
+
+def loop_stages(context: Context) -> list[Figure]:
+    """Take one submission through every stage, several times, each on its own devnet."""
+    times: dict[str, list[float]] = {}
+    for number in range(context.repeat):
+        net = devnet(context, f"loop-{number}", ("miner",))
+        with BlockProducer(net.chain, seed=derived(SEED, "chain")) as producer:
+            producer.produce(3)
+            for stage, seconds in asyncio.run(_stages(net.config("miner"), net.config("validator"))).items():
+                times.setdefault(stage, []).append(seconds)
+        context.say(f"loop: submission {number + 1} of {context.repeat}")
+    return [Figure.of(stage, "s wall", values) for stage, values in times.items()]
+
+
+async def _stages(miner_config: Path, validator_config: Path) -> dict[str, float]:
+    miner = await miner_services(load_config(miner_config))
+    validator = await validator_services(load_config(validator_config))
+    rules = miner.profile.rules
+    king = miner.genesis
+    rung = rules.rung(rules.crown.rung)
+    drawn = seeds(rules, beacon=BEACON, round_index=1, purpose="screen", count=1)
+    found: dict[str, float] = {}
+
+    def timed(stage: str, work: Callable[[], Any]) -> Any:
+        started = time.perf_counter()
+        result = work()
+        found[stage] = time.perf_counter() - started
+        return result
+
+    tree = knobs.edit(king, {"learning_rate": 0.005})
+    if tree is None:
+        raise ValueError("the genesis recipe has no learning rate to edit")
+    entry = timed(
+        "announce: diff and preimage", lambda: prepare(miner, Scripted(tree=tree, hypothesis=hypothesis("bench")), king, round_index=1)
+    )
+    runs = timed("prove: one C1 run of the miner", lambda: run_files(miner, entry, rung, drawn[0]))
+    files = bundle_files(miner, entry, runs)
+    bundle = timed("submit: bundle and signature", lambda: publish(miner, entry, files, beacon_one=BEACON))
+    entrant = Entrant(hotkey=miner.hotkey.key_id, coldkey="c", registered_at=0, slot=slot_of(miner, entry, bundle=bundle))
+    docket = Docket(
+        round_index=1,
+        throne=Throne.genesis(king.digest()),
+        king=king,
+        entrants=(entrant,),
+        bundles={entrant.hotkey: entrant.slot.to_bytes()},
+        beacons_one={1: BEACON},
+        screen_seeds=drawn,
+        filter_seeds=lambda _: (),
+    )
+    intake = Intake(store=validator.store, rules=rules, scratch=validator.scratch, docket=docket)
+    row = timed("judge: fetch and all gates", lambda: intake.row(entrant))
+    if row.refusal is not None:
+        raise ValueError(f"the benchmark's submission was refused: {row.refusal}")
+    environment = timed("measure: describe the stack", validator.environment)
+    bench = Bench(
+        rules=rules,
+        sandbox=validator.sandbox,
+        data=validator.data,
+        hidden=validator.hidden,
+        environment=environment,
+        executor=validator.hotkey.key_id,
+        round_index=1,
+        beacon_two=BEACON,
+        king_losses=None,
+        scratch=validator.scratch,
+    )
+    own = Work(need=Need(role="king", stage="screen", tree=king.digest(), seed=drawn[0], executed=True), tree=king, weights=None)
+    other = Work(need=Need(role="challenger", stage="screen", tree=tree.digest(), seed=drawn[0], executed=True), tree=tree, weights=None)
+    beside = timed("measure: king, trained and scored", lambda: bench.measure(own))
+    measured = timed("measure: challenger, trained and scored", lambda: bench.measure(other))
+    pool = tuple(KingRun(seed=index, val_bpb=2.8 + 0.001 * index) for index in range(rules.crown.pool_runs))
+    throne = Throne(round_index=0, lineage=docket.throne.lineage, pool=pool)
+    timed(
+        "decide",
+        lambda: decide(
+            throne, round_index=1, beacon_two=BEACON, cases=[row], measurements=[beside.measurement, measured.measurement], rules=rules
+        ),
+    )
+    found["of a measurement: training, CPU"] = measured.train_cpu_s
+    found["of a measurement: probes, CPU"] = measured.score_cpu_s
+    for services in (miner, validator):
+        await services.chain.close()
+    return found
