@@ -5,7 +5,7 @@ n runs the mean of d has the standard error ``sqrt(v / n)``, and with z = mean /
 
     after run   discard when z <   keep when z >=
         1             0.5             never: one run proves nothing
-        2             1.5             4.0
+        2             2.0             4.0
         3             3.0             3.0
 
 v is the variance of a difference. It starts as what the noise band says of a pair, ``v0 = 2 (1 - rho) sigma^2`` with the weight
@@ -49,7 +49,7 @@ class Look:
 class KeepRule:
     """Numbers of the rule; see the module's docstring."""
 
-    looks: tuple[Look, ...] = (Look(drop=0.5, keep=math.inf), Look(drop=1.5, keep=4.0), Look(drop=3.0, keep=3.0))
+    looks: tuple[Look, ...] = (Look(drop=0.5, keep=math.inf), Look(drop=2.0, keep=4.0), Look(drop=3.0, keep=3.0))
     correlation: float = 0.3
     """rho: how alike head and challenger are assumed to scatter over seeds. Low is cautious."""
     prior_runs: float = 4.0

@@ -28,6 +28,8 @@ from ralph.errors import ConfigurationError, UntrustedInputError
 from ralph.protocol.canonical import digest
 from ralph.protocol.patch import RecipeTree
 
+__all__ = ["Budget", "Candidate", "Researcher"]
+
 PROPOSAL_TAG = "recipe-net/research-proposal/v1"
 
 

@@ -3,7 +3,7 @@
 The grammar is what the recipe declares: a terminal is one knob with one of its other choices. Productions, in the order in which they
 are used up; within each, chance decides, and what earlier reigns found better comes before what they found worse:
 1. one knob that was not switched in this reign, to one of its other choices;
-2. two near misses of this reign at once: switches that looked better and were not clearly so;
+2. two near misses of this reign at once: switches that were better by a standard error and not clearly so;
 3. another choice of a knob that was switched before;
 4. an ablation: one kept switch off again;
 5. two or three switches at once.
@@ -12,11 +12,12 @@ No tree is proposed twice in a reign. A switch that left the trained model as it
 """
 
 import itertools
+import math
 import random
 from collections.abc import Iterator, Sequence
 
 from ralph.agent.knobs import Change, Choice, Scalar, changes
-from ralph.agent.proposers.interface import Context, Proposal, describe
+from ralph.agent.proposers.interface import Context, Proposal, Trial, describe
 
 Switch = tuple[str, Scalar]
 """A knob's name and the choice that it is switched to."""
@@ -47,11 +48,11 @@ class Grammar:
         generator = context.random()
         singles = _singles(context, knobs, generator)
         switched = {change.name for trial in context.trials if trial.reign == context.reign for change in trial.changes}
-        first = [switch for switch in singles if switch[0] not in switched]
-        yield from ((switch,) for switch in first)
+        kept = _ablations(context, knobs, generator)
+        yield from ((switch,) for switch in singles if switch[0] not in switched and switch not in kept)
         yield from _apart(itertools.combinations(_near_misses(context, knobs), 2))
-        yield from ((switch,) for switch in singles if switch[0] in switched)
-        yield from ((switch,) for switch in _ablations(context, knobs, generator))
+        yield from ((switch,) for switch in singles if switch not in kept)
+        yield from ((switch,) for switch in kept)
         for _ in range(ATTEMPTS):
             count = min(generator.randint(2, COMBINED), len(singles))
             yield from _apart([tuple(generator.sample(singles, count))])
@@ -64,22 +65,22 @@ def _singles(context: Context, knobs: dict[str, Choice], generator: random.Rando
     found: dict[Switch, int] = {}
     for trial in context.trials:
         if len(trial.changes) == 1 and trial.changes[0].name in knobs:
-            found[trial.changes[0].name, trial.changes[0].after] = _worth(trial.gain_bpb, trial.standard_error_bpb)
+            found[trial.changes[0].name, trial.changes[0].after] = _worth(trial)
     return sorted(switches, key=lambda switch: -found.get(switch, 0))
 
 
-def _worth(gain: float | None, standard_error: float) -> int:
+def _worth(trial: Trial) -> int:
     """Return 1 for a gain, -1 for a loss or a crash, 0 within one standard error."""
-    if gain is None:
+    if trial.gain_bpb is None:
         return -1
-    return 0 if abs(gain) <= standard_error else (1 if gain > 0 else -1)
+    return 0 if abs(trial.gain_bpb) <= trial.standard_error_bpb else int(math.copysign(1, trial.gain_bpb))
 
 
 def _near_misses(context: Context, knobs: dict[str, Choice]) -> list[Switch]:
     """Return single switches of this reign that looked better and were not kept, the best first."""
     found: dict[Switch, float] = {}
     for trial in context.trials:
-        if trial.reign == context.reign and len(trial.changes) == 1 and not trial.kept and (trial.gain_bpb or 0.0) > 0.0:
+        if trial.reign == context.reign and len(trial.changes) == 1 and not trial.kept and _worth(trial) > 0:
             change = trial.changes[0]
             if change.name in knobs and change.after in knobs[change.name].choices and change.after != knobs[change.name].value:
                 found[change.name, change.after] = trial.gain_bpb or 0.0

@@ -1,0 +1,45 @@
+"""``results.tsv``: one line for each experiment, in the columns that people know from earlier research agents."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ralph.agent.experiment import Decision, Experiment
+from ralph.errors import InfrastructureError
+
+COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")
+SHORT = 12
+"""Hexadecimal digits of a tree's digest that stand in for a commit."""
+
+
+def write_results(path: Path, experiments: Sequence[Experiment]) -> None:
+    """Replace the file at ``path`` by a table of all experiments.
+
+    Raises:
+        InfrastructureError: The file system refuses.
+    """
+    lines = ["\t".join(COLUMNS), *(_line(experiment) for experiment in experiments)]
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise InfrastructureError(f"cannot write {path}: {error}") from error
+
+
+def _line(experiment: Experiment) -> str:
+    value = 0.0 if experiment.val_bpb is None or experiment.decision is Decision.CRASH else experiment.val_bpb
+    text = f"{experiment.change}: {experiment.reason}"
+    description = "".join(character if character.isprintable() else " " for character in text)
+    columns = (
+        experiment.tree.hex()[:SHORT],
+        f"{value:.6f}",
+        f"{experiment.memory_bytes / 1e9:.1f}",
+        experiment.decision.value,
+        description,
+    )
+    return "\t".join(columns)
