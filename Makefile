@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 # What pip is told to install for torch. On Linux x86-64 the default brings CUDA; a small CPU build is
-#   make demo TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+#   make demo TORCH="torch==2.13.0 --index-url URL"   # URL: the CPU index that pytorch.org names
 TORCH ?= torch==2.13.0
 DEMO_OPTIONS ?=
 TEST_OPTIONS ?=
