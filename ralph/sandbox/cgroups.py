@@ -152,6 +152,7 @@ class Cgroup:
             folder = self.folders[0]
             _write(folder / "memory.max", limits.memory_bytes)
             _write(folder / "memory.swap.max", 0)
+            _write(folder / "memory.oom.group", 1)
             _write(folder / "pids.max", processes)
             if controllers.cpu is not None:
                 (folder / "cpu.max").write_text(f"{quota_us} {CPU_PERIOD_US}")

@@ -16,9 +16,9 @@ INSTALL = (
     "`sudo pacman -S bubblewrap` (Arch)"
 )
 APPARMOR = (
-    "AppArmor forbids unprivileged user namespaces. Allow them for bubblewrap: write "
-    "'abi <abi/4.0>, include <tunables/global> profile bwrap {executable} flags=(unconfined) {{ userns, }}' "
-    "to /etc/apparmor.d/bwrap and run `sudo apparmor_parser -r /etc/apparmor.d/bwrap`"
+    "AppArmor forbids unprivileged user namespaces. Allow them for bubblewrap: "
+    "`printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile bwrap {executable} flags=(unconfined) {{\\n  userns,\\n}}\\n' "
+    "| sudo tee /etc/apparmor.d/bwrap && sudo apparmor_parser -r /etc/apparmor.d/bwrap`"
 )
 CLONE_SYSCTL = (
     "this kernel forbids unprivileged user namespaces. Allow them: `sudo sysctl -w kernel.unprivileged_userns_clone=1` "
@@ -37,7 +37,7 @@ NO_ADMINISTRATOR = (
     "Run as an ordinary user, or as root with that capability"
 )
 NO_USER = "the worker's user is not mapped in this user namespace. Run as an ordinary user, or choose a mapped one"
-OLD = "this bubblewrap is too old: version 0.8 or later is needed for --disable-userns"
+OLD = "this bubblewrap is too old: version 0.8 or later is needed (Debian 12, Ubuntu 23.04 and later have it)"
 SETUID = "this bubblewrap is installed setuid root, which forbids --disable-userns. Remove that bit: `sudo chmod u-s {executable}`"
 UNREADABLE = "the worker's user cannot read the interpreter or its packages. Make them readable: `chmod -R a+rX` on the virtual environment"
 UNKNOWN = "bubblewrap failed; `{executable} --ro-bind / / --unshare-all true` shows whether it works at all"

@@ -7,12 +7,12 @@ from pathlib import Path
 from ralph.errors import SandboxUnavailable
 
 QUERY_TIMEOUT_S = 60.0
-_SYSTEM = Path("/usr")
-"""Prefix whose libraries are inside anyway."""
+_USR = Path("/usr")
 _QUERY = """
 import os, sys, sysconfig
-parts = sys._base_executable, sys.base_prefix
-print(*map(os.path.realpath, parts), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), sep="\\0", end="")
+parts = sys._base_executable, sys.base_prefix, sysconfig.get_path("stdlib")
+print(*map(os.path.realpath, parts), sysconfig.get_config_var("MULTIARCH") or "", sep="\\0", end="\\0")
+print(sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), sep="\\0", end="")
 """
 
 
@@ -26,6 +26,8 @@ class Interpreter:
     """What must be at the same path inside, or another library is loaded: the executable and its library folders."""
     packages: tuple[Path, ...]
     """Folders with installed packages such as torch."""
+    system: tuple[Path, ...]
+    """The C library and its neighbours, readable for everybody on the host."""
 
 
 def describe(python: Path, *, packages: tuple[Path, ...] | None = None) -> Interpreter:
@@ -45,10 +47,26 @@ def describe(python: Path, *, packages: tuple[Path, ...] | None = None) -> Inter
         ).stdout.decode()
     except (OSError, subprocess.SubprocessError) as error:
         raise SandboxUnavailable(f"cannot run the interpreter {python}: {error}", code="OPS-SANDBOX") from error
-    executable, prefix, *found = (Path(part) for part in answer.split("\0"))
-    libraries = () if prefix == _SYSTEM else tuple(folder for folder in (prefix / "lib", prefix / "lib64") if folder.is_dir())
+    executable, prefix, library, multiarch, *found = answer.split("\0")
     return Interpreter(
-        executable=executable,
-        home=(executable, *(folder for folder in libraries if not folder.is_symlink())),
-        packages=packages or tuple(dict.fromkeys(folder for folder in found if folder.is_dir())),
+        executable=Path(executable),
+        home=(Path(executable), *_library_folders(Path(prefix), Path(library))),
+        packages=packages or tuple(dict.fromkeys(Path(folder) for folder in found if Path(folder).is_dir())),
+        system=_system(multiarch),
     )
+
+
+def _library_folders(prefix: Path, library: Path) -> tuple[Path, ...]:
+    """Return the standard library; of an interpreter with a prefix of its own also the shared libraries beside it."""
+    if prefix == _USR:
+        return (library,)
+    return tuple(folder for folder in (prefix / "lib", prefix / "lib64") if folder.is_dir() and not folder.is_symlink())
+
+
+def _system(multiarch: str) -> tuple[Path, ...]:
+    """Return as little of ``/usr/lib`` as this distribution allows: one folder and the loaders where it separates architectures."""
+    folder = _USR / "lib"
+    own = folder / multiarch
+    narrow = (own, *sorted(folder.glob("ld-linux*"))) if multiarch and own.is_dir() else (folder,)
+    other = _USR / "lib64"
+    return (*narrow, other) if other.is_dir() and not other.is_symlink() else narrow

@@ -7,6 +7,7 @@ system, and the remounts come last, since ``/`` and ``/dev`` are unlimited file 
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from ralph.interfaces import SandboxLimits
 from ralph.sandbox.files import Copied
@@ -27,10 +28,8 @@ _NAMESPACES = (
     "ALL",
     "--clearenv",
 )
-_SYSTEM = (
-    *("--ro-bind", "/usr/lib", "/usr/lib", "--ro-bind-try", "/usr/lib64", "/usr/lib64"),
-    *("--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev"),
-)
+_SKELETON = ("--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev")
+_LIB64 = Path("/usr/lib64")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +75,11 @@ def options(
     result = [*_NAMESPACES, "--hostname", "worker", "--info-fd", str(info)]
     for name, value in _environment(limits.threads):
         result += ["--setenv", name, value]
-    result += _SYSTEM
+    for path in interpreter.system:
+        result += ["--ro-bind", str(path), str(path)]
+    if _LIB64.is_symlink():
+        result += ["--symlink", str(_LIB64.readlink()), str(_LIB64)]
+    result += _SKELETON
     result += ["--bind", launch.tmp, TMP] if launch.tmp else ["--size", str(limits.tmp_bytes), "--tmpfs", TMP]
     for source, target in zip(launch.sources, targets, strict=True):
         result += ["--ro-bind", source, target]
@@ -97,4 +100,4 @@ def command(*, interpreter: Interpreter, program: Program, limits: SandboxLimits
 def _environment(threads: int) -> tuple[tuple[str, str], ...]:
     """Return the whole environment inside. Hashes of strings are fixed: iteration over a set must repeat."""
     counts = tuple((name, str(threads)) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"))
-    return (*counts, ("HOME", TMP), ("TMPDIR", TMP), ("LANG", "C.UTF-8"), ("USER", "worker"), ("PYTHONHASHSEED", "0"))
+    return (*counts, ("HOME", TMP), ("TMPDIR", TMP), ("LANG", "C.UTF-8"), ("PYTHONUTF8", "1"), ("USER", "worker"), ("PYTHONHASHSEED", "0"))

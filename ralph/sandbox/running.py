@@ -25,7 +25,6 @@ from ralph.sandbox.channel import Channel, ChannelClosed, ChannelStalled
 from ralph.sandbox.printable import printable
 
 TAIL_BYTES = 4096
-DETAIL_CHARACTERS = 600
 READ_BYTES = 64 * 1024
 SAMPLE_S = 0.1
 FLOOD_PAUSE_S = 0.02
@@ -87,7 +86,7 @@ class RunningSandbox:
         self._guarded(lambda deadline: self._channel.receive_into(buffer, deadline), timeout_s)
 
     def stderr_tail(self) -> str:
-        """Return the end of what the worker printed, made printable, at most 4 KiB of it."""
+        """Return the end of what the worker printed, made printable, at most 4 KiB of it. For the operator, never for a Record."""
         with self._lock:
             return printable(self._tail)[-TAIL_BYTES:]
 
@@ -150,13 +149,13 @@ class RunningSandbox:
             raise (self._reason or self._crash()) from error
 
     def _crash(self) -> UntrustedInputError:
+        """Say how the worker ended, and nothing that it printed: verdicts are public, and it may have seen hidden text."""
         code = self._process.returncode
-        said = self.stderr_tail().strip()[-DETAIL_CHARACTERS:]
         if self._alive_at_end:
             how = "closed its channel"
         else:
             how = f"was ended by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
-        return UntrustedInputError(Reason.RUN_CRASH, f"the worker {how}" + (f"; it printed: {said}" if said else ""))
+        return UntrustedInputError(Reason.RUN_CRASH, f"the worker {how}")
 
     def _wait_first(self, timeout_s: float) -> bool:
         """Return whether the first process inside, and with it every other one, has ended."""

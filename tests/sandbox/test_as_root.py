@@ -65,7 +65,13 @@ def ordinary_home() -> Iterator[Path]:
 def test_everything_holds_for_an_ordinary_user_too(packages: tuple[Path, ...], ordinary_home: Path) -> None:
     """Run what depends on the user again, as one without an entry anywhere and with a Python that this user can reach."""
     environment = {"PYTHONPATH": os.pathsep.join([str(PROJECT), *map(str, packages)]), "HOME": str(ordinary_home), "PATH": "/usr/bin:/bin"}
-    names = ("sandbox/test_launch_mistakes.py", "sandbox/test_leftovers.py", "sandbox/test_as_ordinary_user.py", "attacks/sandbox")
+    names = (
+        "sandbox/test_launch_mistakes.py",
+        "sandbox/test_leftovers.py",
+        "sandbox/test_as_ordinary_user.py",
+        "sandbox/test_residue.py",
+        "attacks/sandbox",
+    )
     done = subprocess.run(
         [
             *_reachable(environment),

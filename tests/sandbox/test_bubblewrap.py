@@ -84,8 +84,10 @@ def test_scratch_has_the_size_of_the_limits(say: Say) -> None:
 
 def test_a_program_that_does_not_exist_is_reported_with_what_it_printed(sandbox: BubblewrapSandbox, recipe: Path) -> None:
     launch = sandbox.running(Program(module="absent")).launch(SandboxSpec(recipe=recipe, limits=LIMITS))
-    with launch as worker, pytest.raises(UntrustedInputError, match="No module named 'absent'"):
-        worker.receive_into(memoryview(bytearray(1)), 20.0)
+    with launch as worker:
+        with pytest.raises(UntrustedInputError, match="exit code 1"):
+            worker.receive_into(memoryview(bytearray(1)), 20.0)
+        assert "No module named 'absent'" in worker.stderr_tail()
 
 
 def test_an_interpreter_that_cannot_run_is_ours_to_repair() -> None:

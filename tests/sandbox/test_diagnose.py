@@ -28,7 +28,7 @@ BLOCKED_BY_APPARMOR = "bwrap: setting up uid map: Permission denied"
     [
         (BLOCKED, {"userns_clone": False}, "kernel.unprivileged_userns_clone=1"),
         (BLOCKED, {"max_user_namespaces": 0}, "user.max_user_namespaces=15000"),
-        (BLOCKED_BY_APPARMOR, {"apparmor_restricts": True}, "/etc/apparmor.d/bwrap"),
+        (BLOCKED_BY_APPARMOR, {"apparmor_restricts": True}, "profile bwrap /usr/bin/bwrap flags=(unconfined) {\\n  userns,"),
         (BLOCKED, {"container": True}, "--security-opt seccomp=unconfined"),
         (BLOCKED, {"container": True, "apparmor_restricts": True}, "--security-opt apparmor=unconfined"),
         ("unshare: unshare failed: Operation not permitted", {"root": True}, "CAP_SYS_ADMIN"),

@@ -17,7 +17,10 @@ from pathlib import Path
 from ralph.sandbox.attacks import calls
 
 _DEVICES = {"null", "zero", "full", "random", "urandom", "tty"}
-_ENVIRONMENT = {"HOME", "LANG", "PWD", "PYTHONHASHSEED", "TMPDIR", "USER", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
+_ENVIRONMENT = {
+    *("HOME", "LANG", "PWD", "PYTHONHASHSEED", "PYTHONUTF8", "TMPDIR", "USER"),
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+}
 _ROOT = {"dev", "lib", "lib64", "packages", "proc", "recipe", "tmp", "usr", "worker"}
 _PROC = Path("/proc")
 _SCRATCH = Path("/tmp")  # noqa: S108 - a path inside the sandbox
