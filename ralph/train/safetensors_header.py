@@ -14,6 +14,7 @@ from ralph.errors import UntrustedInputError
 from ralph.train import wire
 
 MAX_HEADER_BYTES = 1024 * 1024
+MAX_NUMBERS = 2**40
 DTYPES: Mapping[str, str] = {
     "U8": "u8",
     "U16": "u16",
@@ -94,8 +95,10 @@ def _row(name: str, entry: Any) -> tuple[str, str, tuple[int, ...], int, int]:
         _refuse(f"{name[:40]!r} has a dtype that is not accepted")
     if not isinstance(shape, list) or len(shape) > wire.MAX_DIMENSIONS or not isinstance(offsets, list) or len(offsets) != 2:
         _refuse(f"{name[:40]!r} has no acceptable shape")
-    if not all(type(number) is int and 0 <= number < 2**40 for number in (*shape, *offsets)):
+    if not all(type(number) is int and 0 <= number < MAX_NUMBERS for number in (*shape, *offsets)):
         _refuse(f"{name[:40]!r} has a size that is no acceptable whole number")
+    if math.prod(max(1, size) for size in shape) >= MAX_NUMBERS:
+        _refuse(f"{name[:40]!r} has a shape beyond all limits")
     if offsets[1] - offsets[0] != math.prod(shape) * wire.ITEM_BYTES[DTYPES[dtype]]:
         _refuse(f"{name[:40]!r} has {offsets[1] - offsets[0]} bytes, which is not what its shape and dtype need")
     return name, DTYPES[dtype], tuple(shape), offsets[0], offsets[1]

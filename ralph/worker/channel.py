@@ -62,7 +62,8 @@ class Channel:
 
 def to_wire(name: str, tensor: torch.Tensor) -> wire.Tensor:
     """Describe a tensor of the recipe for the wire. Raises ShapeError."""
-    if not isinstance(name, str) or not isinstance(tensor, torch.Tensor) or tensor.dtype not in DTYPES:
+    plain = isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided and tensor.dtype in DTYPES
+    if not plain or not wire.is_name(name):
         raise ShapeError(f"{name!r} is no named dense tensor of a supported type")
     flat = tensor.detach().contiguous().cpu().reshape(-1)
     data = flat.view(torch.uint8).numpy().data if flat.numel() else b""

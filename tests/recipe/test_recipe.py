@@ -1,0 +1,227 @@
+"""The recipe as a stranger would use it: every option trains, stays causal, and resumes bit for bit."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.recipe.conftest import RECIPE
+
+VOCABULARY, SEQUENCE, ROWS, STEPS = 64, 16, 8, 12
+OPTIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"position": "rope"},
+    {"qk_norm": "on"},
+    {"activation": "relu2"},
+    {"zero_init": "on"},
+    {"soft_cap": 15},
+    {"value_embedding": "on"},
+    {"optimizer": "muon"},
+    {"warmdown": 0.5},
+    {"gradient_clip": 0.0, "weight_decay": 0.0},
+    {"mlp_ratio": 2},
+    {"position": "rope", "optimizer": "muon"},
+    {
+        "position": "rope",
+        "qk_norm": "on",
+        "activation": "relu2",
+        "zero_init": "on",
+        "soft_cap": 30,
+        "value_embedding": "on",
+        "optimizer": "muon",
+        "warmdown": 0.3,
+    },
+)
+Build = Callable[..., Any]
+
+
+def _name(option: dict[str, Any]) -> str:
+    return " ".join(option) or "genesis"
+
+
+@pytest.fixture
+def build(recipe: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Build:
+    """Return a function that builds a trainer with some knobs set, from a config file as the recipe reads it."""
+
+    def built(width: int = 32, **knobs: Any) -> Any:
+        text = recipe.train.tomllib.loads((RECIPE / "config" / "base.toml").read_text())
+        for name, value in knobs.items():
+            text[name]["value"] = value
+        lines = [f"[{name}]\nvalue = {value!r}\n" for name, value in ((name, table["value"]) for name, table in text.items())]
+        path = tmp_path / "base.toml"
+        path.write_text("".join(lines))
+        monkeypatch.setattr(recipe.train, "CONFIG", path)
+        torch.manual_seed(1)
+        return recipe.train.build(width=width, sequence=SEQUENCE, vocabulary=VOCABULARY, steps=STEPS, batch_rows=ROWS)
+
+    return built
+
+
+def batch(step: int) -> torch.Tensor:
+    """Return rows that count upwards by a step of their own: easy to learn."""
+    generator = torch.Generator().manual_seed(step)
+    start, stride = torch.randint(0, VOCABULARY, (2, ROWS, 1), generator=generator)
+    return (start + (stride % 2 + 1) * torch.arange(SEQUENCE + 1)) % VOCABULARY
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=_name)
+def test_every_option_learns_within_a_few_steps(option: dict[str, Any], build: Build) -> None:
+    trainer = build(**option)
+    figures = [trainer.step(batch(step)) for step in range(STEPS)]
+    losses = [float(loss) for loss, _ in figures]
+    assert all(torch.isfinite(norm) and norm.ndim == 0 and loss.ndim == 0 for loss, norm in figures)
+    assert losses[-1] < losses[0] - 0.02
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=_name)
+def test_no_logit_depends_on_a_later_token_or_another_row(option: dict[str, Any], build: Build) -> None:
+    trainer = build(**option)
+    for step in range(2):
+        trainer.step(batch(step))
+    model, tokens = trainer.model.eval(), batch(0)[:, :-1]
+    with torch.no_grad():
+        before = model(tokens)
+        for place in (1, SEQUENCE // 2, SEQUENCE - 1):
+            changed = tokens.clone()
+            changed[0, place] = (changed[0, place] + 7) % VOCABULARY
+            after = model(changed)
+            assert torch.equal(after[0, :place], before[0, :place])
+            assert torch.equal(after[1:], before[1:])
+            assert not torch.equal(after[0, place:], before[0, place:])
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=_name)
+def test_a_training_resumed_from_its_state_is_the_same_training(option: dict[str, Any], build: Build) -> None:
+    straight = build(**option)
+    for step in range(3):
+        straight.step(batch(step))
+    saved = {name: tensor.clone() for name, tensor in straight.state().items()}
+    resumed = build(**option)
+    resumed.load(saved)
+    for step in range(3, 6):
+        assert torch.equal(straight.step(batch(step))[0], resumed.step(batch(step))[0])
+    ends = straight.state(), resumed.state()
+    assert ends[0].keys() == ends[1].keys()
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_a_state_of_another_recipe_is_refused(build: Build) -> None:
+    with pytest.raises(ValueError, match="another recipe"):
+        build().load(build(position="rope").state())
+
+
+def test_a_loaded_state_brings_no_learning_rate(build: Build) -> None:
+    """A checkpoint that carried its own hyper-parameters would replay "correctly" whatever the config says."""
+    assert {name.split(".")[0] for name in build(optimizer="muon").state()} == {"model", "optimizer", "step"}
+    slow, fast = build(learning_rate=1e-9), build(learning_rate=0.005)
+    slow.load({name: tensor.clone() for name, tensor in fast.state().items()})
+    before = slow.model.head.weight.clone()
+    slow.step(batch(0))
+    assert (slow.model.head.weight - before).abs().max() < 1e-7
+
+
+@pytest.mark.parametrize(("width", "depth", "heads"), [(16, 2, 1), (32, 2, 2), (64, 2, 4), (96, 2, 6), (128, 4, 4), (256, 6, 2)])
+def test_the_dial_fixes_depth_and_heads(width: int, depth: int, heads: int, build: Build) -> None:
+    model = build(width=width).model
+    assert (len(model.blocks), model.blocks[0].attention.heads) == (depth, heads)
+
+
+@pytest.mark.parametrize("zero_init", ["on", "off"])
+def test_every_parameter_is_drawn_anew_or_zero(zero_init: str, recipe: SimpleNamespace, build: Build) -> None:
+    config = build(zero_init=zero_init, value_embedding="on").config
+
+    def drawn(seed: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(seed)
+        return recipe.model.GPT(config, width=32, sequence=SEQUENCE, vocabulary=VOCABULARY).state_dict()
+
+    first, second = drawn(2), drawn(3)
+    for name, values in first.items():
+        if zero_init == "on" and name.endswith("output.weight"):
+            assert not values.any()
+        else:
+            assert abs(float(torch.corrcoef(torch.stack([values.flatten(), second[name].flatten()]))[0, 1])) < 6 / values.numel() ** 0.5
+
+
+def test_soft_capped_logits_stay_below_the_cap(build: Build) -> None:
+    model = build(soft_cap=15, matrix_std=2.0).model
+    model.head.weight.data.mul_(100)
+    assert model(batch(0)[:, :-1]).abs().max() <= 15
+
+
+@pytest.mark.parametrize(("decay", "betas"), [(0.1, (0.9, 0.95)), (0.0, (0.8, 0.999))])
+def test_adamw_has_the_bits_of_torchs(decay: float, betas: tuple[float, float], recipe: SimpleNamespace) -> None:
+    torch.manual_seed(0)
+    shapes = ((7, 5), (64, 32), (3,), ())
+    ours = {str(index): torch.randn(shape, requires_grad=True) for index, shape in enumerate(shapes)}
+    theirs = [tensor.detach().clone().requires_grad_() for tensor in ours.values()]
+    factors = [1.0, 0.5, 2.0, 0.3]
+    adamw = recipe.optim.AdamW(ours, factors, beta1=betas[0], beta2=betas[1], weight_decay=decay)
+    groups = [{"params": [tensor]} for tensor in theirs]
+    reference = torch.optim.AdamW(groups, betas=betas, weight_decay=decay, eps=1e-8)
+    for count in range(1, 31):
+        rate = 0.01 / count
+        for group, factor in zip(reference.param_groups, factors, strict=True):
+            group["lr"] = rate * factor
+        for mine, other in zip(ours.values(), theirs, strict=True):
+            mine.grad = torch.randn(mine.shape)
+            other.grad = mine.grad.clone()
+        adamw.step(count, rate)
+        reference.step()
+        assert all(torch.equal(mine, other) for mine, other in zip(ours.values(), theirs, strict=True)), count
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (2, 64, 16), (2, 16, 64)])
+def test_muon_moves_along_a_nearly_orthogonal_matrix(shape: tuple[int, ...], recipe: SimpleNamespace) -> None:
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(recipe.optim.orthogonalise(torch.randn(shape)))
+    assert values.min() > 0.3
+    assert values.max() < 1.4
+
+
+def test_muon_treats_each_matrix_of_a_stack_as_if_it_were_alone(recipe: SimpleNamespace) -> None:
+    torch.manual_seed(0)
+    stack = torch.randn(3, 8, 8)
+    alone = torch.cat([recipe.optim.orthogonalise(one[None]) for one in stack])
+    assert torch.allclose(recipe.optim.orthogonalise(stack), alone, atol=1e-5)
+
+
+def test_clipping_scales_the_joint_norm_and_reports_the_one_before(recipe: SimpleNamespace) -> None:
+    tensors = [torch.zeros(3, requires_grad=True), torch.zeros(4, requires_grad=True)]
+    for tensor in tensors:
+        tensor.grad = torch.full_like(tensor, 2.0)
+    norm = recipe.optim.clip(tensors, 1.0)
+    assert norm == pytest.approx((7 * 4) ** 0.5)
+    assert sum(float(tensor.grad.square().sum()) for tensor in tensors) == pytest.approx(1.0, rel=1e-4)
+    assert recipe.optim.clip(tensors, 0.0) == recipe.optim.clip(tensors, 4.0) == pytest.approx(1.0, rel=1e-4)
+
+
+def test_the_schedule_rises_stays_and_falls(recipe: SimpleNamespace) -> None:
+    factors = [recipe.optim.schedule(step, 100, 0.1, 0.2) for step in range(100)]
+    assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert set(factors[9:81]) == {1.0}
+    assert factors[80:] == pytest.approx([(100 - step) / 20 for step in range(80, 100)])
+    assert {recipe.optim.schedule(step, 7, 0.0, 0.0) for step in range(7)} == {1.0}
+
+
+def test_the_loss_is_the_mean_cross_entropy_of_the_next_token(build: Build) -> None:
+    trainer, tokens = build(), batch(0)
+    expected = nn.functional.cross_entropy(trainer.model(tokens[:, :-1]).reshape(-1, VOCABULARY), tokens[:, 1:].reshape(-1))
+    assert torch.equal(trainer.step(tokens)[0], expected.detach())
+
+
+def test_a_worker_start_does_not_pay_for_the_compiler() -> None:
+    """torch._dynamo costs a second; torch.optim and deterministic algorithms would bring it in."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(RECIPE)!r})
+import torch, train
+train.build(width=32, sequence=8, vocabulary=64, steps=2, batch_rows=2).step(torch.zeros(2, 9, dtype=torch.int64))
+sys.exit(any(name.startswith("torch._dynamo") or name.startswith("ralph") for name in sys.modules))
+"""
+    assert subprocess.run([sys.executable, "-I", "-c", code], check=False).returncode == 0
