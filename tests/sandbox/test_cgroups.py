@@ -1,4 +1,4 @@
-"""Control groups, where root can make them. Not collected for an ordinary user."""
+"""Control groups. Not collected where nobody can make them, nor for an ordinary user."""
 
 import os
 import subprocess
@@ -17,8 +17,7 @@ ENTER = 'for folder in "$@"; do echo $$ > "$folder/cgroup.procs"; done; exec sle
 @pytest.fixture
 def controllers() -> Controllers:
     found = available()
-    if found is None:
-        pytest.skip("this machine lets nobody make control groups")
+    assert found is not None
     return found
 
 
