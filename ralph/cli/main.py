@@ -26,20 +26,20 @@ EXTENSIONS = "ralph.commands"
 Command = TyperCommand | TyperGroup
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "init": ("init", "Set up a development network on this machine."),
-    "doctor": ("doctor", "Check this machine and say how to fix what is wrong."),
-    "data": ("data", "Prepare and verify the data that recipes train on."),
-    "train": ("train", "Train a recipe once, as a validator would."),
-    "chain": ("chain", "Make the blocks of a development chain."),
-    "miner": ("miner", "Research, announce, prove and submit."),
-    "validator": ("validator", "Judge submissions, publish records, set weights."),
-    "audit": ("audit", "Recompute every decision from what was published."),
-    "explain": ("explain", "Say what became of a submission, and what would help."),
-    "status": ("status", "Show the king, the contests and how fresh the records are."),
-    "keys": ("keys", "Make and show keys."),
-    "config": ("config", "Show and check configuration files."),
+    "init": ("init:init", "Set up a development network on this machine."),
+    "doctor": ("doctor:doctor", "Check this machine and say how to fix what is wrong."),
+    "data": ("data:app", "Prepare and verify the data that recipes train on."),
+    "train": ("train:train", "Train a recipe once, as a validator would."),
+    "chain": ("chain:app", "Make the blocks of a development chain."),
+    "miner": ("miner:app", "Research, announce, prove and submit."),
+    "validator": ("validator:app", "Judge submissions, publish records, set weights."),
+    "audit": ("audit:app", "Recompute every decision from what was published."),
+    "explain": ("explain:explain", "Say what became of a submission, and what would help."),
+    "status": ("status:status", "Show the king, the contests and how fresh the records are."),
+    "keys": ("keys:app", "Make and show keys."),
+    "config": ("config:app", "Show and check configuration files."),
 }
-"""Command -> (module of ``ralph.cli``, help). The module has the command's name as a function, or a Typer called ``app``."""
+"""Command -> (module of ``ralph.cli`` and what it holds: a function, or a Typer; help)."""
 
 
 class Commands(MutableMapping[str, Any]):
@@ -78,8 +78,8 @@ class Commands(MutableMapping[str, Any]):
             if name in self._extensions:
                 target: Callable[..., Any] = self._extensions[name].load()
                 return target
-            module = importlib.import_module(f"ralph.cli.{COMMANDS[name][0]}")
-            return getattr(module, name, None) or module.app  # type: ignore[no-any-return]
+            module, _, attribute = COMMANDS[name][0].partition(":")
+            return getattr(importlib.import_module(f"ralph.cli.{module}"), attribute)  # type: ignore[no-any-return]
         except ModuleNotFoundError as error:
             if error.name is None or error.name.partition(".")[0] in ("ralph", "ralph_devnet"):
                 raise

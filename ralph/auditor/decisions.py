@@ -1,0 +1,135 @@
+"""L0: does the outcome of a round follow from its inputs, and do the inputs contradict themselves or the Rules?"""
+
+import math
+from dataclasses import dataclass
+
+from ralph.auditor.published import Published
+from ralph.auditor.report import Check, Findings
+from ralph.errors import RalphError
+from ralph.judge.fold import redecide
+from ralph.protocol.lineage import Throne
+from ralph.protocol.measurement import Measurement, Score
+from ralph.protocol.record import CaseRow, Record
+from ralph.protocol.rules import Rules
+
+ROUNDING_BPB = 1e-9
+HOSTILE = (RalphError, ValueError, ArithmeticError, LookupError, StopIteration)
+"""What the production functions may raise on a Record that an operator made up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """A Record with the states before and after it, both recomputed."""
+
+    published: Published
+    before: Throne
+    after: Throne
+
+    @property
+    def record(self) -> Record:
+        """Return the Record."""
+        return self.published.record
+
+
+def decide_again(records: tuple[Published, ...], rules: Rules, found: Findings) -> tuple[Decided, ...]:
+    """Recompute every decision in order; stop after the first that cannot be recomputed, because nothing follows from it.
+
+    A Record that states another outcome than its inputs give is a divergence, and the recomputed state is
+    carried on.
+    """
+    throne = Throne.genesis(rules.genesis_tree)
+    decided: list[Decided] = []
+    for published in records:
+        record, subject = published.record, f"round {published.record.round}"
+        found.expect(Check.LINK, subject, record.king == throne.king.tree, "the record names another king than the records before it give")
+        check_measurements(record, rules, found)
+        try:
+            decision = redecide(throne, record, rules)
+        except HOSTILE as error:
+            found.expect(Check.DECISION, subject, False, f"the decision cannot be made from what the record holds: {error}")
+            break
+        detail = _difference(record, decision.outcomes) if decision.outcomes != record.outcomes else ""
+        found.expect(Check.DECISION, subject, not detail, detail)
+        crowned = "no king" if decision.crown is None else f"{decision.crown.hotkey} with tree {decision.crown.tree.hex()[:16]}"
+        found.expect(Check.DECISION, subject, decision.crown == record.crown, f"the record crowns otherwise; its inputs crown {crowned}")
+        decided.append(Decided(published=published, before=throne, after=decision.throne))
+        throne = decision.throne
+    if len(decided) < len(records):
+        found.unknown(Check.DECISION, f"rounds from {len(decided) + 1}", "the state before them could not be recomputed")
+    return tuple(decided)
+
+
+def _difference(record: Record, outcomes: tuple[object, ...]) -> str:
+    """Say which outcome differs first."""
+    for number, (stated, given) in enumerate(zip(record.outcomes, outcomes, strict=False)):
+        if stated != given:
+            return f"outcome {number} is stated as {stated.state} ({stated.reason}); the inputs give another"
+    return f"{len(record.outcomes)} outcomes are stated, the inputs give {len(outcomes)}"
+
+
+def check_measurements(record: Record, rules: Rules, found: Findings) -> None:
+    """Check what a measurement says of itself: round, executor, rung, environment, budget, and a score that can be one."""
+    subject = f"round {record.round}"
+    environments = {environment.digest() for environment in record.environments}
+    claims = {(case.tree, claim.seed): claim.weights for case in record.cases for claim in case.claims}
+    rung = rules.rung(rules.crown.rung)
+    for number, item in enumerate(record.measurements):
+        one = item.measurement
+        faults = (
+            (one.round == record.round, f"is of round {one.round}"),
+            (one.executor == record.validator, f"was executed by {one.executor}"),
+            (one.rung == rung.name, f"is at rung {one.rung}"),
+            (one.environment in environments, "names an environment that the record does not hold"),
+            ((one.score is None) != (one.failure is None), "has both or neither of score and failure"),
+            (one.tokens <= rung.tokens and one.parameters <= rung.max_parameters, "is over the budget of its rung"),
+            (
+                one.executed or one.weights is None or claims.get((one.tree, one.seed)) == one.weights,
+                "scored other weights than were claimed",
+            ),
+            (_complete(one), "lacks the digests of the run that it executed"),
+        )
+        for holds, detail in faults:
+            found.expect(Check.MEASUREMENT, subject, holds, f"measurement {number} {detail}")
+        if one.score is not None:
+            for holds, detail in _score_faults(one.score, rules):
+                found.expect(Check.MEASUREMENT, subject, holds, f"measurement {number} {detail}")
+
+
+def _complete(one: Measurement) -> bool:
+    """Return whether a scored run names its weights, and one that was executed also its transcript and segments."""
+    if one.score is None:
+        return True
+    return one.weights is not None and (not one.executed or None not in (one.transcript_root, one.segments_root))
+
+
+def _score_faults(score: Score, rules: Rules) -> tuple[tuple[bool, str], ...]:
+    """Return what must hold of a score.
+
+    The correction is a mean of mismatches / (N pi) with pi >= (n_u/n)/N, and a token has at least one byte.
+    """
+    evaluation = rules.evaluation
+    cells = evaluation.uniform_cells + evaluation.weighted_cells
+    most = score.worst_mismatch_nats * cells / evaluation.uniform_cells * (1 + ROUNDING_BPB)
+    parts = [part.val_bpb for part in score.sources]
+    inside = bool(parts) and _at_least(score.val_bpb, min(parts)) and _at_least(max(parts), score.val_bpb)
+    return (
+        (score.documents == evaluation.documents, f"scored {score.documents} documents, the Rules say {evaluation.documents}"),
+        (sum(part.documents for part in score.sources) == score.documents, "has sources whose documents do not add up"),
+        (score.cells == cells, f"probed {score.cells} cells, the Rules say {cells}"),
+        (0 <= score.worst_mismatch_nats <= evaluation.tau_nats, f"has a mismatch of {score.worst_mismatch_nats} nats and is no failure"),
+        (abs(score.correction_nats) <= most, "has a correction that its mismatch cannot give"),
+        (
+            abs(score.val_bpb - score.claimed_bpb) <= abs(score.correction_nats) / math.log(2) + ROUNDING_BPB,
+            "differs from its claims by more than the correction",
+        ),
+        (inside, "has a total outside its sources"),
+    )
+
+
+def _at_least(larger: float, smaller: float) -> bool:
+    return larger >= smaller or math.isclose(larger, smaller, rel_tol=1e-12)
+
+
+def case_name(case: CaseRow) -> str:
+    """Return how findings name a case."""
+    return f"case {case.case.hex()[:16]}"
