@@ -14,7 +14,7 @@ from ralph_devnet.attackers.luck import lucky
 from ralph_devnet.attackers.sources import Copy, Peek
 from tests.flow.world import GoesSilentError, KnobEdit, Player, World
 
-BETTER = {"learning_rate": 0.02}
+BETTER = {"learning_rate": 0.01}
 
 
 def dies(services: MinerServices, entry: Entry, seeds: Sequence[int]) -> Files:
