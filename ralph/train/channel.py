@@ -65,9 +65,12 @@ class WorkerChannel:
             self._send(wire.Kind.LOAD, {"more": more}, part)
         return self._ready()
 
-    def step(self, step: int, tokens: npt.NDArray[np.int32]) -> tuple[bytes, bytes]:
-        """Train one step on int32[B, T+1]; return the bits of the loss and of the gradient norm."""
+    def send_batch(self, step: int, tokens: npt.NDArray[np.int32]) -> None:
+        """Hand over int32[B, T+1] to train on."""
         self._send(wire.Kind.BATCH, {"step": step}, [tensor_of("tokens", tokens)])
+
+    def stepped(self, step: int) -> tuple[bytes, bytes]:
+        """Wait until the step is made; return the bits of its loss and of its gradient norm."""
         header = self._reply(wire.Kind.STEPPED, {"step": int, "loss": bytes, "gradient_norm": bytes}, limit=SMALL_BYTES).header
         if header["step"] != step or len(header["loss"]) != 8 or len(header["gradient_norm"]) != 8:
             raise UntrustedInputError("RUN-SHAPE", f"step {step} was answered with step {header['step']}")

@@ -121,9 +121,13 @@ class TrainingRun:
             self.channel.load(resume.tensors(state_limits(self._job.rung)))
         log = _Log(self._job.seed, self.plan, first, self._commit(first, states))
         started = time.monotonic()
+        batch = self._order.batch(first)
         for step in range(first + 1, last + 1):
             begun = time.perf_counter_ns()
-            loss, norm = self.channel.step(step, self._order.batch(step - 1))
+            self.channel.send_batch(step, batch)
+            if step < last:
+                batch = self._order.batch(step)  # the next one, while the worker is busy
+            loss, norm = self.channel.stepped(step)
             microseconds = (time.perf_counter_ns() - begun) // 1000
             boundary = self._commit(step, states) if step in self.plan.boundaries else None
             report = log.add(step, loss, norm, boundary, microseconds, wall_s=time.monotonic() - started)

@@ -4,6 +4,7 @@ It promises nothing: the recipe shares the process and can send whatever it like
 written on the host's side.
 """
 
+import gc
 import importlib
 import os
 import platform
@@ -24,6 +25,7 @@ _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 def main(fd: int, recipe: str = RECIPE) -> NoReturn:
     """Serve the channel on ``fd`` until QUIT, the end of file, or a failure; then leave without teardown."""
+    gc.freeze()  # what is imported by now stays: collections need not look at it again
     channel = Channel(fd)
     stage = "RUN-IMPORT"
     try:

@@ -62,7 +62,7 @@ def part(*tensors: wire.Tensor, more: bool = False) -> bytes:
 
 
 def test_a_step_returns_the_bits_that_were_reported() -> None:
-    assert channel(frame(wire.Kind.STEPPED, FINE)).step(1, TOKENS) == (bytes(8), bytes(8))
+    assert channel(frame(wire.Kind.STEPPED, FINE)).stepped(1) == (bytes(8), bytes(8))
 
 
 REPLIES = {
@@ -85,13 +85,13 @@ REPLIES = {
 @pytest.mark.parametrize("name", REPLIES)
 def test_a_step_answered_with(name: str) -> None:
     with pytest.raises(UntrustedInputError) as refusal:
-        channel(REPLIES[name]).step(1, TOKENS)
+        channel(REPLIES[name]).stepped(1)
     assert refusal.value.code == "RUN-SHAPE"
 
 
 def test_a_reported_failure_keeps_its_code_and_loses_its_escapes() -> None:
     with pytest.raises(UntrustedInputError) as refusal:
-        channel(frame(wire.Kind.FAILED, {"code": "RUN-OOM", "detail": "a\x1b[2Jb\n" + "x" * 5000})).step(1, TOKENS)
+        channel(frame(wire.Kind.FAILED, {"code": "RUN-OOM", "detail": "a\x1b[2Jb\n" + "x" * 5000})).stepped(1)
     assert refusal.value.code == "RUN-OOM"
     assert "\x1b" not in refusal.value.detail
     assert len(refusal.value.detail) <= 2000
@@ -99,9 +99,9 @@ def test_a_reported_failure_keeps_its_code_and_loses_its_escapes() -> None:
 
 def test_silence_is_a_stall_and_near_the_judges_deadline_it_is_theirs() -> None:
     with pytest.raises(UntrustedInputError, match="RUN-STALL"):
-        channel().step(1, TOKENS)
+        channel().stepped(1)
     with pytest.raises(InfrastructureError):
-        channel(deadline_s=0.0).step(1, TOKENS)
+        channel(deadline_s=0.0).stepped(1)
 
 
 def test_a_worker_that_never_says_hello_is_our_failure() -> None:
