@@ -18,7 +18,7 @@ from ralph.repository.genesis import genesis_recipe
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.lock").read_text()
-HEAVY = ("torch", "bittensor", "bittensor_core", "numpy", "scipy", "matplotlib", "optuna", "git")
+HEAVY = ("torch", "bittensor", "bittensor_core", "numpy", "scipy", "matplotlib", "optuna")
 
 
 def python(code: str) -> str:
