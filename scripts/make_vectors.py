@@ -45,30 +45,82 @@ def structures() -> dict[str, Canonical]:
         salt=fill(3),
     )
     claim = RunClaim(
-        rung="C1", seed=7, steps=100, batch_rows=16, sequence=64, tokens=102_400, parameters=60_000,
-        transcript_root=fill(4), segments_root=fill(5), weights=fill(6), final_loss_nats=3.25,
-    )  # fmt: skip
+        rung="C1",
+        seed=7,
+        steps=100,
+        batch_rows=16,
+        sequence=64,
+        tokens=102_400,
+        parameters=60_000,
+        transcript_root=fill(4),
+        segments_root=fill(5),
+        weights=fill(6),
+        final_loss_nats=3.25,
+    )
     score = Score(
-        val_bpb=2.5, claimed_bpb=2.5, correction_nats=1e-17, standard_error_nats=0.0, worst_mismatch_nats=5.6e-15, cells=2560, documents=1024,
-        claims=fill(7), sources=(SourceValue(source="code", val_bpb=2.25, documents=800),),
-    )  # fmt: skip
+        val_bpb=2.5,
+        claimed_bpb=2.5,
+        correction_nats=1e-17,
+        standard_error_nats=0.0,
+        worst_mismatch_nats=5.6e-15,
+        cells=2560,
+        documents=1024,
+        claims=fill(7),
+        sources=(SourceValue(source="code", val_bpb=2.25, documents=800),),
+    )
     measurement = Measurement(
-        round=3, executor="5V", role="challenger", stage="proof", tree=fill(1), rung="C1", seed=2**64 - 1, executed=True, environment=environment.digest(),
-        transcript_root=fill(4), segments_root=fill(5), weights=fill(6), parameters=60_000, tokens=102_400, score=score, failure=None,
-    )  # fmt: skip
+        round=3,
+        executor="5V",
+        role="challenger",
+        stage="proof",
+        tree=fill(1),
+        rung="C1",
+        seed=2**64 - 1,
+        executed=True,
+        environment=environment.digest(),
+        transcript_root=fill(4),
+        segments_root=fill(5),
+        weights=fill(6),
+        parameters=60_000,
+        tokens=102_400,
+        score=score,
+        failure=None,
+    )
     signed = SignedMeasurement(measurement=measurement, signature=fill(8, 64))
     case = CaseRow(
-        hotkey="5F", coldkey="5C", announcement=announcement.digest(), parent=fill(2, 8), bundle=fill(9), tree=fill(1), normalised=fill(10), patch=fill(11),
-        hypothesis=hypothesis, environment=environment.digest(), claims=(claim,), stage="screen", refusal=Refusal(gate="novelty", reason="INT-DUP", detail="copy"),
-    )  # fmt: skip
+        hotkey="5F",
+        coldkey="5C",
+        announcement=announcement.digest(),
+        parent=fill(2, 8),
+        bundle=fill(9),
+        tree=fill(1),
+        normalised=fill(10),
+        patch=fill(11),
+        hypothesis=hypothesis,
+        environment=environment.digest(),
+        claims=(claim,),
+        stage="screen",
+        refusal=Refusal(gate="novelty", reason="INT-DUP", detail="copy"),
+    )
     look = LookRow(runs=4, gain_bpb=0.2, standard_error_bpb=0.01, statistic=20.0, threshold=6.32, entry=1, alpha=0.004)
     outcome = OutcomeRow(case=case.case, state="rejected", reason="INT-DUP", detail="copy", look=look)
     beacon = BeaconRow(name="B2", block=21, block_hash=fill(12), drand_round=22, drand_signature=fill(13, 64), beacon=fill(14))
     rules = devnet_rules(genesis_tree=fill(2), manifest=fill(15), vocabulary=1024, hidden=fill(16))
     record = Record(
-        round=3, track=rules.track, chain=fill(17), rules=rules.digest(), validator="5V", previous=fill(18), beacons=(beacon,), king=fill(2),
-        environments=(environment,), cases=(case,), measurements=(signed,), outcomes=(outcome,), crown=None,
-    )  # fmt: skip
+        round=3,
+        track=rules.track,
+        chain=fill(17),
+        rules=rules.digest(),
+        validator="5V",
+        previous=fill(18),
+        beacons=(beacon,),
+        king=fill(2),
+        environments=(environment,),
+        cases=(case,),
+        measurements=(signed,),
+        outcomes=(outcome,),
+        crown=None,
+    )
     return {
         "hypothesis": hypothesis,
         "environment": environment,

@@ -74,9 +74,12 @@ def set_up(
     rules: MakeRules = devnet_rules,
     progress: Callable[[Progress], None] | None = None,
 ) -> Devnet:
-    """Make a devnet under ``home``. Data in ``data`` (default: ``home/data``) is used again when it is there.
+    """Make a devnet.
 
     Args:
+        home: Where everything goes.
+        data: Prepared data, used again when it is there; ``home/data`` by default.
+        progress: Called while data is prepared.
         seed: Fixes keys, beacons and the miners' research, so that a devnet can be repeated.
         miners: Names and research programs; each gets its own coldkey.
         rules: Makes the Rules from the digests of recipe and data.

@@ -10,11 +10,11 @@ from ralph.protocol.reasons import Reason
 from ralph.protocol.rules import Rung
 from ralph.protocol.submission import Case, ClaimedRun
 from ralph.protocol.verdict import Finding
-from ralph.train.plan import Plan
 from ralph.train.host import weight_limits
+from ralph.train.plan import Plan
 from ralph.train.safetensors_header import parse
-from ralph.train.wire import ITEM_BYTES
 from ralph.train.transcript import verify as verify_transcript
+from ralph.train.wire import ITEM_BYTES
 
 GATE = "plausible"
 

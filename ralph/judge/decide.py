@@ -263,7 +263,7 @@ def _look_row(look: Look, *, entry: int = 0) -> LookRow:
     return LookRow(
         runs=look.estimate.n,
         gain_bpb=look.estimate.est,
-        standard_error_bpb=look.estimate.standard_error_z,
+        standard_error_bpb=look_error(look),
         statistic=look.statistic,
         threshold=look.threshold,
         entry=entry,
@@ -276,4 +276,11 @@ def _sentence(look: Look) -> str:
     statistic = "undefined" if look.statistic is None else f"{look.statistic:.2f}"
     threshold = "no way up at this look" if look.threshold is None else f"needs more than {look.threshold:.2f}"
     letter = "t" if look.minimum_gain is not None else "z"
-    return f"{look.action.value} after {seen.n} {look.stage.value} runs: {letter} = {statistic}, {threshold}; gain {seen.est:+.4f} +- {seen.standard_error_z:.4f} bpb"
+    gain = f"gain {seen.est:+.4f} +- {look_error(look):.4f} bpb"
+    return f"{look.action.value} after {seen.n} {look.stage.value} runs: {letter} = {statistic}, {threshold}; {gain}"
+
+
+def look_error(look: Look) -> float:
+    """Return the standard error that belongs to the look's statistic: of t in the proof, of z before."""
+    seen = look.estimate
+    return seen.standard_error_t if look.minimum_gain is not None and seen.standard_error_t is not None else seen.standard_error_z

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from ralph.chain.waiting import read_beacon, reach
+from ralph.chain.waiting import reach, read_beacon
 from ralph.errors import InfrastructureError, StoreUnavailable
 from ralph.judge.plan import filter_seeds, seeds
 from ralph.miner.announce import MAX_ENTRY_BYTES, Entry, prepare

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ralph.chain.waiting import read_beacon, reach
+from ralph.chain.waiting import reach, read_beacon
 from ralph.errors import CorruptStateError
 from ralph.gates.announced import Entrant, entrants
 from ralph.interfaces import Chain, Metagraph, Neuron

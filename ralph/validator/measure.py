@@ -5,8 +5,6 @@ The list of work is a pure function of the accepted cases, the throne and the be
 """
 
 import logging
-import platform
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ralph.errors import RalphError, UntrustedInputError
 from ralph.gates.announced import Entrant
 from ralph.judge.plan import Beacons, Need, filter_seeds, needs, seeds
-from ralph.protocol.announcement import Slot
+from ralph.protocol.announcement import Environment, Slot
 from ralph.protocol.bundle import MAX_MANIFEST_BYTES, Manifest, run_prefix
 from ralph.protocol.lineage import Contest, Throne
 from ralph.protocol.measurement import SignedMeasurement
@@ -114,7 +114,7 @@ class RoundWork:
             return intake.row(entrant)
         except RalphError:
             raise
-        except Exception:  # noqa: BLE001 - see above; the traceback is kept and the case is set aside on our account
+        except Exception:  # the traceback is kept and the case is set aside on our account
             logger.exception("case %s hit a bug and is set aside", entrant.case.hex()[:16])
             last = traceback.format_exc().strip().splitlines()[-1][:200]
             return unopened(entrant, self._throne, Refusal(gate="intake", reason=Reason.OPS_INFRA.value, detail=f"set aside: {last}"))
@@ -142,7 +142,7 @@ class RoundWork:
             sandbox=self._services.sandbox,
             data=self._services.data,
             hidden=self._services.hidden,
-            environment=self._services.environment,
+            environment=self._environment(),
             executor=self._services.hotkey.key_id,
             round_index=self._window.index,
             beacon_two=beacon_two,
@@ -153,6 +153,14 @@ class RoundWork:
         tries = self._rules.defer_limit
         for need, measured in zip(missing, self._services.executor.map(lambda one: retried(bench, one, tries), work), strict=True):
             self._keep(need, measured)
+
+    def _environment(self) -> Environment:
+        """Return the pins of our stack, kept for the Record."""
+        environment = self._services.environment()
+        key = environment.digest().hex()
+        if self._services.events.get("environment", key) is None:
+            self._services.events.append("environment", key, environment.to_bytes())
+        return environment
 
     def _keep(self, need: Need, measured: Measured) -> None:
         if need.role == "king" and measured.claims is not None and self._services.events.get("king-claims", need.tree.hex()) is None:

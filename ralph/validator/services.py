@@ -1,5 +1,6 @@
 """Everything a validator works with, put together once by its entry point."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +9,8 @@ from ralph.interfaces import BundleStore, Chain, Executor, RecordSigner, Sandbox
 from ralph.protocol.announcement import Environment
 from ralph.protocol.network import NetworkProfile
 from ralph.protocol.patch import RecipeTree
-from ralph.repository.git import RecipeRepository
 from ralph.records.events import EventTable
+from ralph.repository.git import RecipeRepository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,5 +31,6 @@ class Services:
     hotkey: Signer
     record_key: RecordSigner
     genesis: RecipeTree
-    environment: Environment
+    environment: Callable[[], Environment]
+    """Describes the stack that runs measurements; asked only when something is to be measured."""
     scratch: Path

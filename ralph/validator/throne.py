@@ -11,7 +11,7 @@ from ralph.chain.waiting import reach
 from ralph.errors import ChainRejected, CorruptStateError
 from ralph.judge.decide import decide
 from ralph.judge.weights import weights
-from ralph.protocol.announcement import anchor_payload
+from ralph.protocol.announcement import Environment, anchor_payload
 from ralph.protocol.lineage import Throne
 from ralph.protocol.measurement import set_digest
 from ralph.protocol.record import (
@@ -90,13 +90,23 @@ class Registrar:
             previous=last.signed.record.digest() if last else None,
             beacons=(gathered.beacon_one, gathered.beacon_two),
             king=throne.king.tree,
-            environments=(services.environment,),
+            environments=self._environments(gathered),
             cases=gathered.cases,
             measurements=gathered.measurements,
             outcomes=decision.outcomes,
             crown=decision.crown,
         )
         return SignedRecord(record=record, signature=services.record_key.sign(record.digest()))
+
+    def _environments(self, gathered: Gathered) -> tuple[Environment, ...]:
+        """Return the stacks that the round's measurements name."""
+        found = []
+        for digest in sorted({item.measurement.environment for item in gathered.measurements}):
+            payload = self.services.events.get("environment", digest.hex())
+            if payload is None:
+                raise CorruptStateError(f"environment {digest.hex()[:16]} of a measurement is not in the event table")
+            found.append(Environment.from_bytes(payload, limit=MAX_ANCHOR_BYTES))
+        return tuple(found)
 
     async def publish(self, signed: SignedRecord, window: Window) -> None:
         """Publish the Record, read it back, anchor it, and verify the history as a stranger would."""

@@ -49,8 +49,9 @@ class Once(ABC):
     def make(self, king: RecipeTree) -> Scripted | None:
         """Return the submission, or None as long as there is none."""
 
-    def step(self) -> None:
-        """There is nothing to research."""
+    def step(self) -> bool:
+        """Say that there is nothing to research."""
+        return False
 
     def candidate(self) -> Scripted | None:
         """Hand the submission out once."""
@@ -89,15 +90,11 @@ class QuietKnob(Once):
     def make(self, king: RecipeTree) -> Scripted:
         """Move one knob by up to a tenth, within its declared range."""
         generator = random.Random(self.seed)  # noqa: S311 - repeatable, not secret
-        declared = {knob.name: knob for knob in knobs.read(king)}
+        declared = {knob.name: knob for knob in knobs.read(king) if isinstance(knob, knobs.Number)}
         name = generator.choice([name for name in QUIET if name in declared])
         knob = declared[name]
-        if knob.range is None or isinstance(knob.value, (str, bool)):
-            raise ConfigurationError(f"knob {name} has no range")
-        factor = 1 - QUIET_STEP * generator.uniform(0.2, 1.0)
-        value = knobs.rounded(
-            max(knob.range.low, knob.value * factor or knob.range.low + QUIET_STEP * (knob.range.high - knob.range.low)), knob.range
-        )
+        moved = knob.value * (1 - QUIET_STEP * generator.uniform(0.2, 1.0)) or knob.low + QUIET_STEP * (knob.high - knob.low)
+        value = knob.rounded(max(knob.low, moved))
         tree = knobs.edit(king, {name: value})
         if tree is None:
             raise ConfigurationError(f"knob {name} cannot be edited")

@@ -62,10 +62,20 @@ def honest(tmp_path: Path, *, tree: RecipeTree = TREE) -> Case:
     message = Submission.message(announcement=announcement.digest(), nonce=drawn, bundle=manifest.digest())
     return Case(
         facts=ChainFacts(
-            round_index=1, hotkey=KEY.key_id, coldkey="c", registered_at=0, slot_announcement=announcement.digest(), slot_parent=KING.digest()[:8],
-            slot_bundle=manifest.digest(), beacon_one=BEACON, seeds=(SEED,), rung="C1",
+            round_index=1,
+            hotkey=KEY.key_id,
+            coldkey="c",
+            registered_at=0,
+            slot_announcement=announcement.digest(),
+            slot_parent=KING.digest()[:8],
+            slot_bundle=manifest.digest(),
+            beacon_one=BEACON,
+            seeds=(SEED,),
+            rung="C1",
         ),
-        submission=Submission(hotkey=KEY.key_id, announcement=announcement.digest(), nonce=drawn, bundle=manifest.digest(), signature=KEY.sign(message)),
+        submission=Submission(
+            hotkey=KEY.key_id, announcement=announcement.digest(), nonce=drawn, bundle=manifest.digest(), signature=KEY.sign(message)
+        ),
         manifest=manifest,
         announcement=announcement,
         hypothesis=HYPOTHESIS,
@@ -73,7 +83,7 @@ def honest(tmp_path: Path, *, tree: RecipeTree = TREE) -> Case:
         patch=patch,
         runs={("C1", SEED): ClaimedRun(claim=CLAIM, transcript=b"", weights=b"")},
         king=KING,
-    )  # fmt: skip
+    )
 
 
 def test_an_honest_case_passes_integrity(tmp_path: Path):

@@ -29,9 +29,20 @@ def tree(name: int) -> bytes:
 
 def case(name: int, stage: str = "screen", *, refusal: Refusal | None = None, claims: tuple[RunClaim, ...] = ()) -> CaseRow:
     return CaseRow(
-        hotkey=f"5hot{name}", coldkey=f"5cold{name}", announcement=tree(100 + name), parent=KING[:8], bundle=tree(50), tree=tree(name), normalised=tree(name),
-        patch=None, hypothesis=None, environment=ENVIRONMENT, claims=claims, stage=stage, refusal=refusal,
-    )  # fmt: skip
+        hotkey=f"5hot{name}",
+        coldkey=f"5cold{name}",
+        announcement=tree(100 + name),
+        parent=KING[:8],
+        bundle=tree(50),
+        tree=tree(name),
+        normalised=tree(name),
+        patch=None,
+        hypothesis=None,
+        environment=ENVIRONMENT,
+        claims=claims,
+        stage=stage,
+        refusal=refusal,
+    )
 
 
 def run(role: Role, stage: Stage, of: bytes, seed: int, bpb: float | None, *, round_index: int = 1, root: bytes = bytes(32)) -> Measurement:
@@ -51,9 +62,23 @@ def run(role: Role, stage: Stage, of: bytes, seed: int, bpb: float | None, *, ro
             sources=(),
         )
     return Measurement(
-        round=round_index, executor="5V", role=role, stage=stage, tree=of, rung="C1", seed=seed, executed=stage != "filter", environment=ENVIRONMENT,
-        transcript_root=root, segments_root=bytes(32), weights=bytes(32), parameters=1, tokens=1, score=score, failure=failure,
-    )  # fmt: skip
+        round=round_index,
+        executor="5V",
+        role=role,
+        stage=stage,
+        tree=of,
+        rung="C1",
+        seed=seed,
+        executed=stage != "filter",
+        environment=ENVIRONMENT,
+        transcript_root=root,
+        segments_root=bytes(32),
+        weights=bytes(32),
+        parameters=1,
+        tokens=1,
+        score=score,
+        failure=failure,
+    )
 
 
 def one_round(throne: Throne, cases: list[CaseRow], measurements: list[Measurement]) -> Decision:

@@ -55,7 +55,7 @@ def test_an_anchor_slot_is_a_version_and_a_digest(data):
         assert bytes([129]) + digest == data
 
 
-FIXED = {name: b"x" for name in ("announcement.cbor", "environment.cbor", "hypothesis.cbor", "licence", "patch.diff")}
+FIXED = dict.fromkeys(("announcement.cbor", "environment.cbor", "hypothesis.cbor", "licence", "patch.diff"), b"x")
 RUN = {f"runs/C1-00000000000000ff/{name}": b"y" for name in ("run.cbor", "transcript", "weights.safetensors")}
 
 
