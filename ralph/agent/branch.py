@@ -34,14 +34,21 @@ class Candidate:
     """Experiments that this reign took so far."""
 
 
+def diff_of(scratch: Path, base: RecipeTree, tree: RecipeTree) -> bytes:
+    """Return the unified diff from ``base`` to ``tree``, empty for equal trees."""
+    if base.digest() == tree.digest():
+        return b""
+    scratch.mkdir(parents=True, exist_ok=True)
+    return diff(scratch, base, tree)
+
+
 def patch_of(scratch: Path, base: RecipeTree, tree: RecipeTree, rules: PatchRules) -> bytes:
-    """Return the unified diff from ``base`` to ``tree``.
+    """Return the patch to submit: the diff, applied to ``base`` as a validator will.
 
     Raises:
         UntrustedInputError: ``INT-*``, the Rules do not let it through.
     """
-    scratch.mkdir(parents=True, exist_ok=True)
-    patch = diff(scratch, base, tree)
+    patch = diff_of(scratch, base, tree)
     if apply_patch(scratch, base, patch, rules).digest() != tree.digest():
         raise UntrustedInputError("INT-NOAPPLY", "the patch does not make the tree that it was made from")
     return patch

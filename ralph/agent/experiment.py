@@ -127,6 +127,5 @@ class Draft:
     proposer: str = ""
     parent: RecipeTree = field(repr=False)
     tree: RecipeTree = field(repr=False)
-    patch: bytes = field(default=b"", repr=False)
     change: str
     mechanism: str = ""

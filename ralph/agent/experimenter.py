@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 from ralph.agent import decide
 from ralph.agent.bench import Bench, Run, research_seed
-from ralph.agent.branch import patch_of
+from ralph.agent.branch import diff_of
 from ralph.agent.decide import Action, Judgement, KeepRule
 from ralph.agent.experiment import Decision, Draft, Experiment, Kind, Pair
 from ralph.agent.ledger import Ledger
 from ralph.agent.progress import Progress
 from ralph.errors import ConfigurationError, UntrustedInputError
 from ralph.protocol.patch import RecipeTree
+from ralph.repository.scope import check_scope
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +53,10 @@ class Experimenter:
 
     def compare(self, draft: Draft, seeds: Sequence[int]) -> Experiment:
         """Run a tree against its parent on one seed after the other until the rule decides."""
-        king = self.ledger.tree(self.progress.reign.king)
         try:
-            patch_of(self.bench.scratch, king, draft.tree, self.bench.rules.patch)
+            check_scope(self.ledger.tree(self.progress.reign.king), draft.tree, self.bench.rules.patch)
         except UntrustedInputError as error:
-            return self._record(draft, [], Decision.CRASH, f"the patch of the whole branch is refused: {error.code}: {error.detail}")
+            return self._record(draft, [], Decision.CRASH, f"a patch that the Rules refuse: {error.code}: {error.detail}")
         scatter, pairs = self.progress.scatter, list[Pair]()
         judgement: Judgement | None = None
         for seed in seeds:
@@ -90,10 +90,6 @@ class Experimenter:
         judgement = Judgement(action=Action.KEEP, estimate=found, reason=reason)
         return self._record(draft, pairs, decision, reason, judgement=judgement)
 
-    def refused(self, draft: Draft, reason: str) -> Experiment:
-        """Write down an edit that cannot be tried."""
-        return self._record(draft, [], Decision.CRASH, reason)
-
     def exhausted(self, draft: Draft) -> Experiment:
         """Write down that the proposer has nothing left."""
         return self._record(draft, [], Decision.DISCARD, "nothing is left that was not tried")
@@ -125,7 +121,7 @@ class Experimenter:
             king=self.progress.reign.king,
             parent=draft.parent.digest(),
             tree=draft.tree.digest(),
-            patch=draft.patch,
+            patch=diff_of(self.bench.scratch, draft.parent, draft.tree),
             change=draft.change,
             mechanism=draft.mechanism,
             pairs=tuple(pairs),

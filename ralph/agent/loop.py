@@ -11,7 +11,6 @@ Budgets are counts of experiments, so research repeats: the next experiment is a
 the seed. What is killed at any point goes on with the same experiment and finds its finished runs again.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 from ralph.agent import decide, knobs
@@ -24,7 +23,7 @@ from ralph.agent.ledger import Ledger
 from ralph.agent.progress import Budget, Progress
 from ralph.agent.proposers import Program, proposer_for
 from ralph.agent.proposers.interface import Context, Trial
-from ralph.errors import ConfigurationError, UntrustedInputError
+from ralph.errors import ConfigurationError
 from ralph.protocol.canonical import digest
 from ralph.protocol.patch import RecipeTree
 
@@ -97,8 +96,8 @@ class Researcher:
         progress = self.progress
         if not progress.made(Kind.BASELINE):
             return self._experimenter(progress).baseline()
-        if progress.reign.rebased is not None and not progress.made(Kind.REBASE):
-            return self._rebase(progress, self._ledger.tree(progress.reign.rebased))
+        if progress.pending is not None:
+            return self._rebase(progress, self._ledger.tree(progress.pending))
         if not progress.spent:
             return self._propose(progress)
         if progress.unconfirmed:
@@ -130,8 +129,7 @@ class Researcher:
     @property
     def finished(self) -> bool:
         """Return whether the budget for this king is spent and what came of it is confirmed."""
-        progress = self.progress
-        return progress.made(Kind.BASELINE) and progress.spent and not progress.unconfirmed
+        return self.progress.finished
 
     @property
     def head(self) -> RecipeTree:
@@ -159,40 +157,27 @@ class Researcher:
         king = self._ledger.tree(progress.reign.king)
         change = "; ".join(str(change) for change in knobs.changes(king, tree)) or "code"
         mechanism = "what was better than the king before, brought over to this one"
-        return self._compare(progress, Kind.REBASE, king, tree, f"rebase: {change}", mechanism)
+        draft = Draft(kind=Kind.REBASE, parent=king, tree=tree, change=f"rebase: {change}", mechanism=mechanism)
+        return self._experimenter(progress).compare(draft, (*progress.confirm_seeds, *progress.climb_seeds))
 
     def _propose(self, progress: Progress) -> Experiment:
         """Ask the proposer for an edit of the head and compare the two."""
-        head = self._ledger.tree(progress.branch[-1])
+        head, proposer = self._ledger.tree(progress.branch[-1]), self._proposer.name
         proposal = self._proposer.propose(self._context(progress, head))
         if proposal is None:
-            return self._experimenter(progress).exhausted(
-                Draft(kind=Kind.EXHAUSTED, proposer=self._proposer.name, parent=head, tree=head, change="nothing")
-            )
-        return self._compare(progress, Kind.PROPOSAL, head, proposal.tree, proposal.change, proposal.mechanism)
-
-    def _compare(self, progress: Progress, kind: Kind, parent: RecipeTree, tree: RecipeTree, change: str, mechanism: str) -> Experiment:
+            nothing = Draft(kind=Kind.EXHAUSTED, proposer=proposer, parent=head, tree=head, change="nothing")
+            return self._experimenter(progress).exhausted(nothing)
         draft = Draft(
-            kind=kind,
-            proposer=self._proposer.name if kind is Kind.PROPOSAL else "",
-            parent=parent,
-            tree=tree,
-            change=change,
-            mechanism=mechanism,
+            kind=Kind.PROPOSAL, proposer=proposer, parent=head, tree=proposal.tree, change=proposal.change, mechanism=proposal.mechanism
         )
-        seeds = progress.climb_seeds if kind is Kind.PROPOSAL else (*progress.confirm_seeds, *progress.climb_seeds)
-        try:
-            patch = patch_of(self._bench.scratch, parent, tree, self._bench.rules.patch)
-        except UntrustedInputError as error:
-            return self._experimenter(progress).refused(draft, f"{error.code}: {error.detail}")
-        return self._experimenter(progress).compare(replace(draft, patch=patch), seeds)
+        return self._experimenter(progress).compare(draft, progress.climb_seeds)
 
     def _confirm(self, progress: Progress) -> Experiment:
         """Compare the head with the king on unseen seeds."""
         king, head = self._ledger.tree(progress.reign.king), self._ledger.tree(progress.branch[-1])
-        patch = patch_of(self._bench.scratch, king, head, self._bench.rules.patch)
-        draft = Draft(kind=Kind.CONFIRM, parent=king, tree=head, patch=patch, change="the whole branch against the king")
-        return self._experimenter(progress).confirm(draft)
+        return self._experimenter(progress).confirm(
+            Draft(kind=Kind.CONFIRM, parent=king, tree=head, change="the whole branch against the king")
+        )
 
     def _experimenter(self, progress: Progress) -> Experimenter:
         return Experimenter(

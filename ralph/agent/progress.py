@@ -53,6 +53,11 @@ class Progress:
         return (self.reign.king, *kept)
 
     @property
+    def pending(self) -> bytes | None:
+        """Return the digest of the branch that was carried over from the king before, while it has not been tested."""
+        return None if self.made(Kind.REBASE) else self.reign.rebased
+
+    @property
     def spent(self) -> bool:
         """Return whether no further proposal may or can be made."""
         proposals = sum(experiment.kind is Kind.PROPOSAL for experiment in self.experiments)
@@ -63,6 +68,11 @@ class Progress:
         """Return whether the head has runs outstanding on the seeds for confirming."""
         head = self.branch[-1]
         return head != self.reign.king and any(self.ledger.run(self.reign.bench, head, seed) is None for seed in self.confirm_seeds)
+
+    @property
+    def finished(self) -> bool:
+        """Return whether nothing is left to do on this king."""
+        return self.made(Kind.BASELINE) and self.pending is None and self.spent and not self.unconfirmed
 
     @property
     def usable_seeds(self) -> tuple[int, ...]:

@@ -3,19 +3,20 @@
 **Moves.** A knob with a logarithmic scale moves by at most a factor of 2 for each edit, a linear one by at most a quarter of its
 range, always within its declared limits. A move is a multiple of that step, on a coarse grid first and on a finer one later.
 
-**Which way and how far** is asked of Optuna's TPE (Bergstra et al. 2011), knob by knob. Its study is rebuilt from the ledger
-each time: the head is a trial with the value 0, every place that the knob has been at is a trial with the gain
-measured from there to here. So TPE has something to compare with from the second look at a knob on. The first look at a knob
-is a whole step in a random direction, because a small one would drown in noise. When TPE
-answers with the place where the head is, the knob is done on that grid.
+**Which way and how far** is asked of Optuna's TPE (Bergstra et al. 2011), knob by knob. Its study is rebuilt from the ledger each
+time: the head is a trial with the value 0, and every place where the knob has been is a trial with the gain measured from here
+to there. So TPE has something to compare with from the second look at a knob on. The first look is a whole step in a random
+direction, because a small one would drown in noise. When TPE answers with where the head is, or with a place that was
+no better, the knob is done on that grid.
 
 **Which knobs.** Where an earlier move made a difference beyond noise and TPE wants to go somewhere, the two knobs with the largest
-difference go first: what was clearly worse one way says more about the other way than an untouched knob does. Then
-knobs that were never moved, two at once in random order; then the fine grid. A knob whose move left the trained model as it was
-is not in use and rests until a choice has changed.
+difference go first: what was clearly worse one way says more about the other way than an untouched knob does. Then come
+knobs that were never moved, two at once in random order; then the others, the fine grid, and random pairs. A knob
+whose move left the trained model as it was is not in use: it rests until a choice or the king has changed.
 """
 
 import importlib
+import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ralph.agent.knobs import Change, Number, Scalar
-from ralph.agent.proposers.interface import Context, Proposal, Trial, describe
+from ralph.agent.proposers.interface import Context, Proposal, describe
 from ralph.errors import ConfigurationError
 
 LINEAR_STEPS = 4
@@ -35,7 +36,9 @@ CLEAR = 2.0
 CRASH_BPB = 1.0
 """A crash counts as this much worse."""
 TOGETHER = 2
-"""So many knobs that were never moved are moved at once."""
+"""So many knobs are moved at once."""
+ATTEMPTS = 64
+"""Random moves looked at before giving up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,8 @@ class Track:
 
     def after(self, move: float) -> Scalar | None:
         """Return the knob's value after a move, None when that is no move."""
+        if move == 0.0:
+            return None
         value = self.knob.rounded(_value(_place(self.knob.value, self.knob) + move, self.knob))
         return None if value == self.knob.value else value
 
@@ -72,7 +77,7 @@ class Optimiser:
 
     def propose(self, context: Context) -> Proposal | None:
         """Return a move of one or two knobs."""
-        tracks = {knob.name: _track(knob, context.trials) for knob in context.knobs if isinstance(knob, Number)}
+        tracks = {knob.name: _track(knob, context) for knob in context.knobs if isinstance(knob, Number)}
         for moves in self._moves(list(tracks.values()), context):
             after = {name: tracks[name].after(move) for name, move in moves.items()}
             values = {name: value for name, value in after.items() if value is not None}
@@ -86,30 +91,27 @@ class Optimiser:
     def _moves(self, tracks: Sequence[Track], context: Context) -> Iterator[dict[str, float]]:
         """Yield moves, name -> steps, the most promising first."""
         generator = context.random()
-        shuffled = generator.sample(tracks, len(tracks))
-        seen = sorted((track for track in shuffled if track.gains and not track.inert), key=lambda track: -track.evidence)
-        new = [track for track in shuffled if not track.gains and not track.inert]
+        shuffled = [track for track in generator.sample(tracks, len(tracks)) if not track.inert]
+        seen = sorted((track for track in shuffled if track.gains), key=lambda track: -track.evidence)
+        new = [track for track in shuffled if not track.gains]
         for grid in GRIDS:
-            asked = {track.knob.name: self._ask(track, grid, generator) for track in seen}
-            moving = [track for track in seen if asked[track.knob.name]]
-            clear = [track for track in moving if track.evidence >= CLEAR * context.noise_bpb]
-            for count in (TOGETHER, 1):
-                for first in range(0, len(clear), count):
-                    yield {track.knob.name: asked[track.knob.name] for track in clear[first : first + count]}
-            for count in (TOGETHER, 1):
-                for first in range(0, len(new), count):
-                    yield {track.knob.name: grid * self._side(track, generator) for track in new[first : first + count]}
-            for track in moving:
-                yield {track.knob.name: asked[track.knob.name]}
+            clear = [track for track in seen if track.evidence >= CLEAR * context.noise_bpb]
+            asked = {track.knob.name: self._ask(track, grid, generator.getrandbits(32)) for track in clear}
+            yield from _groups({name: move for name, move in asked.items() if move})
+            yield from _groups({track.knob.name: grid * _side(track, generator) for track in new})
+            yield from ({track.knob.name: self._ask(track, grid, generator.getrandbits(32))} for track in seen if track not in clear)
+        for _ in range(ATTEMPTS):
+            chosen = generator.sample(shuffled, min(TOGETHER, len(shuffled)))
+            yield {track.knob.name: generator.choice(GRIDS) * _side(track, generator) for track in chosen}
 
-    def _ask(self, track: Track, grid: float, generator: random.Random) -> float:
+    def _ask(self, track: Track, grid: float, seed: int) -> float:
         """Return where TPE wants to go, in steps from the head; 0 for nowhere."""
         optuna = self._optuna
         low, high = (grid * math.trunc(_reach(track.knob, side) / grid) for side in (-1, 1))
         if low == high:
             return 0.0
         distribution = {"move": optuna.distributions.FloatDistribution(low, high, step=grid)}
-        sampler = optuna.samplers.TPESampler(seed=generator.getrandbits(32), n_startup_trials=1)
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=1)
         study = optuna.create_study(direction="maximize", sampler=sampler)
         for move, gain in ((0.0, 0.0), *track.gains):
             nearest = min(max(round(move / grid) * grid, low), high)
@@ -118,30 +120,39 @@ class Optimiser:
         been = any(abs(place - move) < grid / 2 and gain <= 0.0 for place, gain in track.gains)
         return 0.0 if been else move
 
-    @staticmethod
-    def _side(track: Track, generator: random.Random) -> int:
-        """Return a random direction in which the knob can move."""
-        open_sides = [side for side in (-1, 1) if track.after(side) is not None]
-        return generator.choice(open_sides or [1])
+
+def _groups(moves: dict[str, float]) -> Iterator[dict[str, float]]:
+    """Yield the moves some at a time, then one at a time."""
+    for count in (TOGETHER, 1):
+        for first in range(0, len(moves), count):
+            yield dict(itertools.islice(moves.items(), first, first + count))
 
 
-def _track(knob: Number, trials: Sequence[Trial]) -> Track:
+def _side(track: Track, generator: random.Random) -> int:
+    """Return a random direction in which the knob can move."""
+    sides = [side for side in (-1, 1) if track.after(side) is not None]
+    return generator.choice(sides or [1])
+
+
+def _track(knob: Number, context: Context) -> Track:
     """Follow one knob through all trials; what other knobs did at the same time is put down to it too."""
     levels: dict[float, float] = {}
-    inert = False
-    for trial in trials:
+    inert: int | None = None
+    for trial in context.trials:
         change = next((change for change in trial.changes if change.name == knob.name), None)
-        if change is None:
-            inert = inert and not (trial.kept and any(isinstance(other.after, str) for other in trial.changes))
-        elif isinstance(change.before, int | float) and isinstance(change.after, int | float):
-            inert = trial.inert
+        if inert is not None and (trial.reign != inert or (trial.kept and any(isinstance(other.after, str) for other in trial.changes))):
+            levels, inert = {}, None
+        if change is not None and isinstance(change.before, int | float) and isinstance(change.after, int | float):
+            inert = trial.reign if trial.inert else None
             start, end = _place(change.before, knob), _place(change.after, knob)
             levels.setdefault(start, 0.0)
             levels[end] = levels[start] + (-CRASH_BPB if trial.gain_bpb is None else trial.gain_bpb)
+    if inert is not None and inert != context.reign:
+        levels, inert = {}, None
     here = _place(knob.value, knob)
     base = levels.get(here, 0.0)
     gains = tuple((place - here, level - base) for place, level in sorted(levels.items()) if place != here)
-    return Track(knob=knob, gains=gains, inert=inert)
+    return Track(knob=knob, gains=gains, inert=inert is not None)
 
 
 def _place(value: float, knob: Number) -> float:
