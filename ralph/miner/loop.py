@@ -70,7 +70,7 @@ class Miner:
         contest = self._contest(throne)
         if contest is not None:
             return await self._compete(contest, throne, blocks)
-        await self._follow_king(throne)
+        await self._follow_king(throne, blocks)
         head = await self._services.chain.head()
         if head.number >= blocks.announce_end:
             entry = await self._announced(blocks)
@@ -111,9 +111,10 @@ class Miner:
         limit = self._rules.patch.max_file_bytes
         return await asyncio.to_thread(load_tree, self._services.store, throne.king.tree, max_file_bytes=limit)
 
-    async def _follow_king(self, throne: Throne) -> None:
+    async def _follow_king(self, throne: Throne, blocks: Window) -> None:
         if self._king == throne.king.tree:
             return
+        await self._allow_work(throne, blocks)
         tree = await self._king_tree(throne)
         logger.info("king is %s (%s)", throne.king.tag, throne.king.tree.hex()[:16])
         self._waiting = None
@@ -122,9 +123,13 @@ class Miner:
 
     async def _research(self, throne: Throne, blocks: Window) -> None:
         """Do one experiment while the chain may go on as far as the policy lets it."""
+        await self._allow_work(throne, blocks)
+        await asyncio.to_thread(self._source.step)
+
+    async def _allow_work(self, throne: Throne, blocks: Window) -> None:
+        """Let others go on while we work: up to the end of this announce window, or past this round where a contest waits."""
         held = self._policy.holds_rounds and not throne.contests
         await self._services.chain.allow(blocks.announce_end - 1 if held else blocks.end + self._rules.rounds.announce_end - 1)
-        await asyncio.to_thread(self._source.step)
 
     async def _announced(self, blocks: Window) -> Entry | None:
         """Return our entry of this round, found again after a restart."""
