@@ -122,7 +122,7 @@ class LiveScreen:
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, screen=False, vertical_overflow="ellipsis")
             self._live.start()
-        self._live.update(render(seen, scene), refresh=True)
+        self._live.update(render(seen, scene, height=self._console.height), refresh=True)
 
     def close(self) -> None:
         """Leave the last view on the screen."""

@@ -174,14 +174,14 @@ class Network:
             if not started and await watcher.ready(hotkeys):
                 await watcher.release()
                 started = True
-            if started and len(seen.entries) > rounds:
-                rounds = len(seen.entries)
-                self._watch.begin(f"round {rounds}")
             self._screen.show(seen, self._scene(watcher.names))
             missing = self._missing(seen, watcher.names)
             stopped = self._broken() or self._limit(seen, missing)
             if stopped or not missing:
                 return Watched(seen=seen, names=watcher.names, stopped_because=stopped)
+            if started and len(seen.entries) > rounds:
+                rounds = len(seen.entries)
+                self._watch.begin(f"round {rounds}")
             await asyncio.sleep(POLL_S)
             seen = await self._look_again(watcher, seen)
 

@@ -18,7 +18,7 @@ from ralph.chain.consensus import upscale
 from ralph.protocol.announcement import Environment
 from ralph.protocol.canonical import Canonical
 from ralph_devnet.facts import CastFact, KingFact, SubmissionFact
-from ralph_devnet.words import safe
+from ralph_devnet.words import count, safe
 
 FORMAT = "ralph-demo-outcome/1"
 HONEST_DISCARD_SHARE = 0.5
@@ -95,6 +95,18 @@ class Audit:
     verdict: str
     report: Mapping[str, Any]
     """The auditor's own document."""
+
+    @property
+    def checks(self) -> dict[str, int]:
+        """Return how many checks of each kind the auditor made."""
+        found = self.report.get("checks")
+        return {str(name): number for name, number in found.items() if isinstance(number, int)} if isinstance(found, Mapping) else {}
+
+    @property
+    def not_checked(self) -> tuple[Mapping[str, Any], ...]:
+        """Return what the auditor says it did not look at."""
+        found = self.report.get("not_checked")
+        return tuple(one for one in found if isinstance(one, Mapping)) if isinstance(found, list) else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,7 +266,8 @@ def _audited(audit: Audit | None) -> Claim:
     name = "the independent audit reproduces every decision"
     if audit is None:
         return Claim(name=name, holds=False, detail="was not run")
-    return Claim(name=name, holds=audit.status == REPRODUCED, detail=safe(audit.verdict))
+    made = f", {count(sum(audit.checks.values()), 'check')}" if audit.checks else ""
+    return Claim(name=name, holds=audit.status == REPRODUCED, detail=safe(audit.verdict) + made)
 
 
 def _plain(value: Any) -> Any:

@@ -18,9 +18,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ralph_devnet.facts import KingFact, SubmissionFact
+from ralph_devnet.facts import KingFact, Level, SubmissionFact
 from ralph_devnet.outcome import Outcome, Tried
-from ralph_devnet.words import safe
+from ralph_devnet.words import count, safe
 
 SIZE_INCHES = (10.0, 7.6)
 STYLE: Any = {
@@ -108,10 +108,18 @@ def draw(outcome: Outcome, palette: Palette) -> Figure:
 
 
 def _lineage(axes: Axes, outcome: Outcome, palette: Palette) -> None:
-    axes.set_title("Lineage: bits per byte on hidden text, lower is better")
+    axes.set_title("Lineage: bits per byte on hidden text, lower is better; mean and sd over seeds")
     axes.set_ylabel("val_bpb")
-    for king in outcome.kings:
-        _king(axes, king, palette)
+    left, right = -0.7, max(outcome.rounds, 1) + 0.5
+    axes.set_xlim(left, right)
+    measured = [(king, king.level) for king in outcome.kings if king.level is not None]
+    for place, (king, level) in enumerate(measured):
+        end = king.last_round + 0.5 if place + 1 < len(measured) else right
+        start = left if king.crowned_round is None else king.crowned_round + 0.5
+        _king(axes, king, level, palette, start=start, end=end, to_the_left=start > (left + 2 * right) / 3)
+        if place:
+            before = measured[place - 1][1].mean
+            axes.vlines(start, min(before, level.mean), max(before, level.mean), color=palette.king, linewidth=1, linestyle="dotted")
     groups = (
         ("went on", {"screened", "filtering", "proving"}, palette.first, "o"),
         ("crowned", {"crowned"}, palette.better, "*"),
@@ -121,24 +129,29 @@ def _lineage(axes: Axes, outcome: Outcome, palette: Palette) -> None:
     for label, states, colour, marker in groups:
         rows = [row for row in outcome.submissions if row.state in states and row.level is not None]
         _challengers(axes, rows, outcome.submissions, label, colour, marker)
-    axes.set_xlim(-0.7, max(outcome.rounds - 0.3, 1.0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if axes.get_legend_handles_labels()[1]:
         axes.legend(loc="upper right", frameon=False, fontsize=9, labelcolor=palette.ink)
 
 
-def _king(axes: Axes, king: KingFact, palette: Palette) -> None:
-    if king.level is None:
-        return
-    start, end = -0.5 if king.crowned_round is None else king.crowned_round + 0.5, king.last_round + 0.5
-    end = max(end, start + 0.5)
-    mean, sd = king.level.mean, king.level.sd
+def _king(axes: Axes, king: KingFact, level: Level, palette: Palette, *, start: float, end: float, to_the_left: bool) -> None:
+    mean, sd = level.mean, level.sd or 0.0
     axes.hlines(mean, start, end, color=palette.king, linewidth=2.2, linestyle="solid" if king.level_of == "reign" else "dashed")
-    if sd is not None:
-        axes.fill_between([start, end], mean - sd, mean + sd, color=palette.king, alpha=0.15, linewidth=0)
-    runs = f"{king.level.runs} {'runs' if king.level_of == 'reign' else 'proof runs'}"
-    label = f"{safe(king.tag, 40)}, {safe(king.name, 20)}: {mean:.3f} ({runs})"
-    axes.annotate(label, (start, mean - (sd or 0)), xytext=(3, -4), textcoords="offset points", va="top", fontsize=9, color=palette.king)
+    axes.fill_between([start, end], mean - sd, mean + sd, color=palette.king, alpha=0.15, linewidth=0)
+    runs = count(level.runs, "run" if king.level_of == "reign" else "proof run")
+    label = f"{safe(king.tag, 40)} by {safe(king.name, 20)}: {mean:.3f} ({runs})"
+    place, side = (end, "right") if to_the_left else (start, "left")
+    note = axes.annotate(
+        label,
+        (place, mean - sd),
+        xytext=(-3 if to_the_left else 3, -4),
+        textcoords="offset points",
+        va="top",
+        ha=side,
+        fontsize=9,
+        color=palette.king,
+    )
+    note.set_in_layout(False)
 
 
 def _challengers(
@@ -168,15 +181,16 @@ def _refused(axes: Axes, rows: Sequence[SubmissionFact], names: Sequence[str], p
     for row in rows:
         place = (row.round, names.index(row.name))
         axes.plot(*place, marker="x", color=palette.refused, markersize=7, markeredgewidth=2)
-        axes.annotate(
+        note = axes.annotate(
             safe(row.reason, 20), place, xytext=(8, 0), textcoords="offset points", va="center", fontsize=9, color=palette.refused
         )
+        note.set_in_layout(False)
     if not rows:
         axes.text(0.0, 0.0, "nobody", color=palette.muted, va="center")
 
 
 def _tried(axes: Axes, outcome: Outcome, palette: Palette) -> None:
-    axes.set_title("Private experiments of the honest miners: gain over what they had; filled is kept")
+    axes.set_title("Tried in private by the honest miners: gain over what each had")
     axes.set_ylabel("gain, bpb")
     axes.axhline(0.0, color=palette.muted, linewidth=0.8)
     order = {id(one): place for place, one in enumerate(outcome.tries, start=1)}
@@ -188,7 +202,7 @@ def _tried(axes: Axes, outcome: Outcome, palette: Palette) -> None:
     axes.set_xlabel("experiment" + (f" ({unmeasured} without a value are not shown)" if unmeasured else ""), loc="right")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if axes.get_legend_handles_labels()[1]:
-        axes.legend(loc="lower left", frameon=False, fontsize=9, labelcolor=palette.ink, ncols=4)
+        axes.legend(loc="best", frameon=False, fontsize=9, labelcolor=palette.ink, ncols=2)
 
 
 def _dots(axes: Axes, tried: Sequence[tuple[int, Tried]], colour: str, name: str, *, kept: bool) -> None:

@@ -5,7 +5,7 @@ that escapes it, and the page forbids itself to load or run anything.
 """
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from ralph_devnet.outcome import Outcome, Paths
 from ralph_devnet.words import STATES, duration, gain, level, safe, sentence
 
 PAGE, PLOT = "index.html", "lineage.png"
+LABEL = "The lineage of kings with their challengers by round, who was refused, and the private experiments"
 MAX_DIFF_BYTES = 65_536
 MAX_DIFF_LINES = 200
 CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -35,11 +36,11 @@ table{border-collapse:collapse;width:100%;font-size:.9rem}
 caption{text-align:left;color:var(--muted);padding:.2rem 0}
 th,td{text-align:left;vertical-align:top;padding:.35rem .7rem .35rem 0;border-bottom:1px solid var(--grid)}
 th{color:var(--muted);font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-td:first-child,th:first-child{white-space:nowrap}
+td:first-child,th:first-child{white-space:nowrap}td.t{min-width:11rem}
 .good{color:var(--better)}.bad{color:var(--refused)}.drop{color:var(--dropped)}.crown{color:var(--better);font-weight:600}
 .verdict{border-left:.3rem solid var(--better);background:var(--card);padding:.6rem 1rem;margin:1rem 0}
 .verdict.no{border-color:var(--refused)}
-pre{background:var(--card);padding:.7rem;overflow-x:auto;font-size:.8rem;line-height:1.4}code{font-size:.85em}
+pre{background:var(--card);padding:.7rem;overflow-x:auto;font-size:.8rem;line-height:1.4}code{font-size:.85em;white-space:nowrap}
 details{margin:.4rem 0}summary{cursor:pointer}
 @media (max-width:40rem){body{font-size:15px}main{padding:1rem .7rem}}
 """
@@ -50,13 +51,19 @@ def write_report(outcome: Outcome, *, store: BundleStore, directory: Path) -> Pa
     """Write the page and the plot; return the outcome's paths with them added."""
     directory.mkdir(parents=True, exist_ok=True)
     plot.png(outcome, directory / PLOT)
-    (directory / PAGE).write_text(page(outcome, diffs=_diffs(outcome, store)), encoding="utf-8")
+    picture = plot.svg(outcome, label=LABEL)
+    (directory / PAGE).write_text(page(outcome, picture=picture, diffs=_diffs(outcome, store)), encoding="utf-8")
     return replace(outcome.paths, page=directory / PAGE, plot=directory / PLOT)
 
 
-def page(outcome: Outcome, *, diffs: dict[bytes, str]) -> str:
-    """Return the page. ``diffs`` is tree digest of a king -> unified diff from the king before."""
-    picture = plot.svg(outcome, label="The lineage of kings with their challengers by round, who was refused, and the private experiments")
+def page(outcome: Outcome, *, picture: str, diffs: Mapping[bytes, str]) -> str:
+    """Return the page.
+
+    Args:
+        outcome: What happened.
+        picture: The lineage as an SVG element of ours.
+        diffs: Tree digest of a king -> unified diff from the king before.
+    """
     body = "\n".join(
         (
             _summary(outcome),
@@ -84,20 +91,16 @@ def e(text: object, limit: int = 500) -> str:
 
 
 def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of cells that are HTML already. A head that ends in ``#`` is of numbers."""
-    numbers = [head.endswith("#") for head in heads]
-    opening = "".join(f"<th scope='col'{_n(number)}>{e(head.rstrip('#'))}</th>" for head, number in zip(heads, numbers, strict=True))
-    lines = ["".join(f"<td{_n(number)}>{cell}</td>" for cell, number in zip(row, numbers, strict=True)) for row in rows]
+    """Return a table of cells that are HTML already. A head that ends in ``#`` is of numbers, in ``*`` of long text."""
+    classes = [" class='n'" if head.endswith("#") else " class='t'" if head.endswith("*") else "" for head in heads]
+    opening = "".join(f"<th scope='col'{kind}>{e(head.rstrip('#*'))}</th>" for head, kind in zip(heads, classes, strict=True))
+    lines = ["".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(row, classes, strict=True)) for row in rows]
     body = "".join(f"<tr>{line}</tr>\n" for line in lines)
     return f"<div class='wide'><table><caption>{e(caption)}</caption><thead><tr>{opening}</tr></thead><tbody>\n{body}</tbody></table></div>"
 
 
-def _n(number: bool) -> str:
-    return " class='n'" if number else ""
-
-
 def _said(row: SubmissionFact) -> str:
-    return f"{_state(row.state, STATES[row.state])}, {e(row.reason)}"
+    return f"{_state(row.state, STATES[row.state])}, <code>{e(row.reason)}</code>"
 
 
 def _state(state: str, text: str) -> str:
@@ -122,7 +125,7 @@ def _summary(outcome: Outcome) -> str:
     )
 
 
-def _kings(kings: Sequence[KingFact], diffs: dict[bytes, str]) -> str:
+def _kings(kings: Sequence[KingFact], diffs: Mapping[bytes, str]) -> str:
     rows = []
     for king in reversed(kings):
         runs = "" if king.level is None else f"{king.level.runs}{' proof' if king.level_of == 'proof' else ''}"
@@ -140,7 +143,7 @@ def _kings(kings: Sequence[KingFact], diffs: dict[bytes, str]) -> str:
                 e(king.change) + diff,
             )
         )
-    heads = ("recipe", "by", "val_bpb ± sd#", "runs#", "gain ± standard error#", "proof runs#", "what changed")
+    heads = ("recipe", "by", "val_bpb ± sd#", "runs#", "gain ± standard error#", "proof runs#", "what changed*")
     note = "val_bpb over all validator runs of each reign; where there are none yet, over the proof runs that crowned the king"
     return "<h2>Kings</h2>" + table(note, heads, rows)
 
@@ -158,7 +161,7 @@ def _cast(cast: Sequence[CastFact]) -> str:
         )
         for fact in cast
     ]
-    heads = ("who", "what he tries", "must be", "signed record says", "honest twin")
+    heads = ("who", "what he tries*", "must be", "signed record says*", "honest twin")
     return "<h2>Cheats and their honest twins</h2>" + table("Read from the signed records, not from anybody's log", heads, rows)
 
 
@@ -175,7 +178,7 @@ def _rounds(outcome: Outcome) -> str:
         )
         for row in outcome.submissions
     ]
-    heads = ("round", "who", "stage", "state", "val_bpb ± sd#", "gain ± standard error#", "why")
+    heads = ("round", "who", "stage", "state", "val_bpb ± sd#", "gain ± standard error#", "why*")
     return (
         f"<h2>Submissions</h2><details open><summary>{len(rows)} rows</summary>"
         + table("Every row of every record", heads, rows)
@@ -197,7 +200,7 @@ def _experiments(outcome: Outcome) -> str:
         )
         for one in outcome.experiments
     ]
-    heads = ("miner", "number#", "kind", "decision", "gain ± standard error#", "runs#", "what was tried", "why")
+    heads = ("miner", "number#", "kind", "decision", "gain ± standard error#", "runs#", "what was tried*", "why*")
     intro = "Everything that the honest miners tried in private, wins and failures alike, from their own ledgers."
     return (
         f"<h2>Private research</h2><p class='muted'>{intro}</p><details><summary>{len(rows)} experiments</summary>"
@@ -222,10 +225,21 @@ def _weights(outcome: Outcome) -> str:
 
 
 def _audit(outcome: Outcome) -> str:
-    if outcome.audit is None:
+    audit = outcome.audit
+    if audit is None:
         return "<h2>Audit</h2><p class='muted'>Was not run.</p>"
-    said = "A separate process read everything from chain and store and recomputed it"
-    return f"<h2>Audit</h2><p>{said}: <strong>{e(outcome.audit.verdict)}</strong>.</p>"
+    said = "A separate process without any key read everything from chain and store and recomputed it"
+    rows = [(e(name), e(number)) for name, number in audit.checks.items()]
+    missing = [(e(one.get("level", "")), e(one.get("what", "")), e(one.get("why", ""))) for one in audit.not_checked]
+    return (
+        f"<h2>Audit</h2><p>{said}: <strong>{e(audit.verdict)}</strong>.</p>"
+        + (
+            f"<details><summary>{sum(audit.checks.values())} checks</summary>{table('By subject', ('what', 'checks#'), rows)}</details>"
+            if rows
+            else ""
+        )
+        + (table("What this audit did not look at", ("level", "what*", "why*"), missing) if missing else "")
+    )
 
 
 def _conditions(outcome: Outcome) -> str:

@@ -17,10 +17,11 @@ from ralph.protocol.record import State
 from ralph_devnet.facts import CastFact, KingFact, SubmissionFact, kings, submissions
 from ralph_devnet.outcome import Outcome, Tried
 from ralph_devnet.watch import Observation
-from ralph_devnet.words import STATES, Names, duration, gain, level, safe, sentence
+from ralph_devnet.words import GENESIS, STATES, Names, count, duration, gain, level, safe, sentence
 
-ROWS = 10
-"""Submissions on the live screen."""
+MIN_ROWS, MAX_ROWS, MAX_KINGS = 3, 16, 6
+FIXED_LINES = 18
+"""Lines of the live view that are there whatever the lists hold."""
 MARKS: dict[State, tuple[str, str]] = {
     "rejected": ("✗", "red"),
     "absent": ("✗", "yellow"),
@@ -46,22 +47,24 @@ class Scene:
     rounds_limit: int
 
 
-def render(seen: Observation, scene: Scene) -> RenderableType:
-    """Return the live view."""
-    return Group(
-        _head(seen, scene), king_table(kings(seen.entries, scene.names)), _submission_table(seen, scene), _research_table(seen, scene)
-    )
+def render(seen: Observation, scene: Scene, *, height: int = 50) -> RenderableType:
+    """Return the live view for a screen of so many lines; what does not fit is the older part of each list."""
+    found = kings(seen.entries, scene.names)
+    shown = found[-max(2, min(MAX_KINGS, height - FIXED_LINES - len(scene.miners) - MIN_ROWS)) :]
+    rows = min(MAX_ROWS, max(MIN_ROWS, height - FIXED_LINES - len(scene.miners) - max(1, len(shown))))
+    parts = (king_table(shown, folded=True), _submission_table(seen, scene, rows), _research_table(seen, scene))
+    return Group(_head(seen, scene), *(item for part in parts for item in (part, Text())))
 
 
-def king_table(found: Sequence[KingFact]) -> Table:
-    """Return the lineage, the newest king first."""
+def king_table(found: Sequence[KingFact], *, folded: bool = False) -> Table:
+    """Return the lineage, the newest king first; ``folded`` cuts long changes to one line."""
     table = _table("Kings", "val_bpb on hidden text, lower is better")
     table.add_column("recipe", no_wrap=True)
     table.add_column("by", no_wrap=True)
     table.add_column("val_bpb", justify="right", no_wrap=True)
     table.add_column("runs", justify="right", no_wrap=True)
-    table.add_column("gain over the king before", justify="right", no_wrap=True)
-    table.add_column("what changed", ratio=1)
+    table.add_column("gain over last", justify="right", no_wrap=True)
+    table.add_column("what changed", ratio=1, no_wrap=folded, overflow="ellipsis")
     for index, king in reversed(list(enumerate(found))):
         style = "bold green" if index == len(found) - 1 else ""
         runs = "" if king.level is None else f"{king.level.runs}{' proof' if king.level_of == 'proof' else ''}"
@@ -74,15 +77,15 @@ def king_table(found: Sequence[KingFact]) -> Table:
             Text(safe(king.change, 160)),
         )
     if not found:
-        table.add_row(Text("the genesis recipe is being measured", style="dim"), "", "", "", "", "")
+        table.add_row("", Text(GENESIS), "", "", "", Text("its first runs are being measured", style="dim"))
     return table
 
 
 def submission_row(row: SubmissionFact) -> tuple[Text, ...]:
     """Return who, what became of it, and why, as cells."""
     mark, style = MARKS[row.state]
-    why = Text(sentence(row.reason))
-    why.append(f"  {safe(row.reason, 20)}", style="dim")
+    why = Text(f"{safe(row.reason, 20)}  ", style="dim")
+    why.append(sentence(row.reason), style="not dim")
     return (
         Text(str(row.round)),
         Text(row.name),
@@ -94,7 +97,7 @@ def submission_row(row: SubmissionFact) -> tuple[Text, ...]:
 
 def _head(seen: Observation, scene: Scene) -> Panel:
     block, blocks = seen.head.number, seen.window
-    text = Text()
+    text = Text(no_wrap=True, overflow="ellipsis")
     text.append(f"round {blocks.index}", style="bold")
     text.append(f" of at most {scene.rounds_limit}   ", style="dim")
     text.append(seen.phase, style="bold cyan")
@@ -113,7 +116,7 @@ def _head(seen: Observation, scene: Scene) -> Panel:
     )
 
 
-def _submission_table(seen: Observation, scene: Scene) -> Table:
+def _submission_table(seen: Observation, scene: Scene, limit: int) -> Table:
     table = _table("Submissions", "of the last rounds")
     table.add_column("round", justify="right", no_wrap=True)
     table.add_column("who", no_wrap=True)
@@ -124,7 +127,7 @@ def _submission_table(seen: Observation, scene: Scene) -> Table:
         words = {"announced": "announced: patch and hypothesis are committed", "delivered": "delivered: its proof waits for the judges"}
         table.add_row(str(seen.window.index), one.name, Text("• " + one.progress), "", Text(words[one.progress], style="dim"))
     rows = submissions(seen.entries, scene.names)
-    for row in rows[: -ROWS - 1 : -1][: max(0, ROWS - len(seen.pending))]:
+    for row in list(reversed(rows))[: max(0, limit - len(seen.pending))]:
         table.add_row(*submission_row(row))
     if not rows and not seen.pending:
         table.add_row("", Text("none yet", style="dim"), "", "", "")
@@ -141,9 +144,8 @@ def _research_table(seen: Observation, scene: Scene) -> Table:
         mine = [one for one in seen.tried if one.miner == miner]
         tries = [one for one in mine if one.counts]
         kept = sum(one.kept for one in tries)
-        table.add_row(
-            miner, str(len(tries)), str(kept), str(len(tries) - kept), gain(branch_gain(mine)), Text(last_words(mine[-1]) if mine else "")
-        )
+        last = last_words(mine[-1]) if mine else "measuring how far the king's own runs scatter"
+        table.add_row(miner, str(len(tries)), str(kept), str(len(tries) - kept), gain(branch_gain(mine)), Text(last))
     return table
 
 
@@ -161,7 +163,9 @@ def last_words(one: Tried) -> str:
 def _table(title: str, about: str) -> Table:
     heading = Text(title, style="bold")
     heading.append(f"  {about}", style="dim")
-    return Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, expand=True, pad_edge=False, padding=(0, 1))
+    return Table(
+        title=heading, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, expand=True, pad_edge=False, padding=(0, 1, 0, 0)
+    )
 
 
 def summary(outcome: Outcome) -> RenderableType:
@@ -173,7 +177,7 @@ def summary(outcome: Outcome) -> RenderableType:
     if outcome.stopped_because:
         parts.append(Text(f"Stopped: {outcome.stopped_because}\n", style="bold red"))
     parts.append(_where(outcome))
-    return Group(*parts)
+    return Group(*(item for part in parts for item in (Text(), part)))
 
 
 def cast_table(cast: Sequence[CastFact]) -> Table:
@@ -250,7 +254,9 @@ class Lines:
             index = entry.signed.record.round
             for row in (one for one in rows if one.round == index):
                 measured = (
-                    f" Gain {gain(row.gain_bpb, row.standard_error_bpb)} bpb over {row.runs} runs." if row.gain_bpb is not None else ""
+                    f" Gain {gain(row.gain_bpb, row.standard_error_bpb)} bpb over {count(row.runs or 0, 'run')}."
+                    if row.gain_bpb is not None
+                    else ""
                 )
                 self.say(f"round {index}: {row.name} {STATES[row.state]}: {sentence(row.reason)} ({row.reason}){measured}", scene.elapsed_s)
             self.say(f"round {index} is recorded and verified; {entry.throne.king.tag} reigns", scene.elapsed_s)

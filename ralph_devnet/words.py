@@ -64,6 +64,11 @@ def level(mean: float | None, sd: float | None = None) -> str:
     return f"{mean:.4f}" if sd is None else f"{mean:.4f} ± {sd:.4f}"
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Return a duration as minutes and seconds."""
     minutes, rest = divmod(int(seconds), 60)
