@@ -1,6 +1,7 @@
 """Where the attackers' patches come from: a copy, an edit of the model, or one quiet knob."""
 
 import random
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ PEEK = """\
 QUIET = ("embedding_std", "beta1", "beta2", "weight_decay", "gradient_clip")
 """Knobs whose small changes hardly move the result."""
 QUIET_STEP = 0.1
+IDLE_S = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,8 @@ class Once(ABC):
         """Return the submission, or None as long as there is none."""
 
     def step(self) -> bool:
-        """Say that there is nothing to research."""
+        """Wait a moment: there is nothing to research."""
+        time.sleep(IDLE_S)
         return False
 
     def candidate(self) -> Scripted | None:
