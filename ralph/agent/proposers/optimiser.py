@@ -10,9 +10,11 @@ direction, because a small one would drown in noise. When TPE answers with where
 no better, the knob is done on that grid.
 
 **Which knobs.** Where an earlier move made a difference beyond noise and TPE wants to go somewhere, the two knobs with the largest
-difference go first: what was clearly worse one way says more about the other way than an untouched knob does. Then come
-knobs that were never moved, two at once in random order; then the others, the fine grid, and random pairs. A knob
-whose move left the trained model as it was is not in use: it rests until a choice or the king has changed.
+difference go first, together: what was clearly worse one way says more about the other way than an untouched knob does. Then
+come knobs that were never moved, one at a time, so that what a move did is known; in random order, but those with a
+logarithmic scale first, because such a declaration says that not even the size of the number is known. Then the others,
+the fine grid, and random pairs. A knob whose move left the trained model as it was is not in use: it rests until
+a choice or the king has changed.
 """
 
 import importlib
@@ -36,7 +38,7 @@ CLEAR = 2.0
 CRASH_BPB = 1.0
 """A crash counts as this much worse."""
 TOGETHER = 2
-"""So many knobs are moved at once."""
+"""So many knobs are moved at once where each is known to matter."""
 ATTEMPTS = 64
 """Random moves looked at before giving up."""
 
@@ -93,12 +95,12 @@ class Optimiser:
         generator = context.random()
         shuffled = [track for track in generator.sample(tracks, len(tracks)) if not track.inert]
         seen = sorted((track for track in shuffled if track.gains), key=lambda track: -track.evidence)
-        new = [track for track in shuffled if not track.gains]
+        new = sorted((track for track in shuffled if not track.gains), key=lambda track: not track.knob.log)
         for grid in GRIDS:
             clear = [track for track in seen if track.evidence >= CLEAR * context.noise_bpb]
             asked = {track.knob.name: self._ask(track, grid, generator.getrandbits(32)) for track in clear}
-            yield from _groups({name: move for name, move in asked.items() if move})
-            yield from _groups({track.knob.name: grid * _side(track, generator) for track in new})
+            yield from _groups({name: move for name, move in asked.items() if move}, TOGETHER)
+            yield from _groups({track.knob.name: grid * _side(track, generator) for track in new}, 1)
             yield from ({track.knob.name: self._ask(track, grid, generator.getrandbits(32))} for track in seen if track not in clear)
         for _ in range(ATTEMPTS):
             chosen = generator.sample(shuffled, min(TOGETHER, len(shuffled)))
@@ -121,9 +123,9 @@ class Optimiser:
         return 0.0 if been else move
 
 
-def _groups(moves: dict[str, float]) -> Iterator[dict[str, float]]:
+def _groups(moves: dict[str, float], most: int) -> Iterator[dict[str, float]]:
     """Yield the moves some at a time, then one at a time."""
-    for count in (TOGETHER, 1):
+    for count in range(most, 0, -1):
         for first in range(0, len(moves), count):
             yield dict(itertools.islice(moves.items(), first, first + count))
 
