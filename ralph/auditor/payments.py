@@ -33,15 +33,15 @@ def check_weights(facts: ValidatorFacts, decided: Sequence[Decided], reading: Re
             record = published[-1 - lag].record
             detail = f"they belong to round {record.round}, {lag} records behind the newest at that block"
             _stale(lag, subject, detail, found)
-    if len(decided) == len(reading.records):
+    if len(decided) == len(reading.chain):
         _check_newest(facts, anchored, rules, found)
 
 
 def _answerable(facts: ValidatorFacts, decided: Sequence[Decided], reading: Reading) -> tuple[WeightSetting, ...]:
-    """Return the settings made before the first Record whose state could not be recomputed."""
-    if len(decided) == len(reading.records):
+    """Return the settings made before the first Record whose state could not be read or recomputed."""
+    if len(decided) == len(reading.chain):
         return facts.settings
-    end = reading.appeared(facts, reading.records[len(decided)].digest)
+    end = reading.appeared(facts, reading.chain[len(decided)])
     return tuple(setting for setting in facts.settings if end is not None and setting.block < end)
 
 

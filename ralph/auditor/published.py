@@ -40,9 +40,12 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """Everything published that could be read and is linked, oldest first."""
+    """Everything published that could be read."""
 
     records: tuple[Published, ...]
+    """Oldest first, up to the first that could not be read."""
+    chain: tuple[bytes, ...]
+    """Store keys of the anchors of all Records, also of those that could not be read."""
     anchors: dict[bytes, Anchor]
     """Every anchor that was ever in the slot or is an ancestor of one that was, by store key."""
     root: bytes
@@ -50,6 +53,17 @@ class Reading:
     def appeared(self, facts: ValidatorFacts, digest: bytes) -> int | None:
         """Return the first block at which an anchor was in the slot."""
         return next((change.block for change in facts.slots if anchor_of(change.payload) == digest), None)
+
+
+def signatures(signed: SignedRecord, key: bytes) -> tuple[tuple[bool, str], ...]:
+    """Return whether each signature of a Record is the key's, and what it is of."""
+    record = signed.record
+    whole = (verify_record_key(key, record.digest(), signed.signature), "the record")
+    parts = (
+        (verify_record_key(key, item.measurement.digest(), item.signature), f"measurement {number}")
+        for number, item in enumerate(record.measurements)
+    )
+    return (whole, *parts)
 
 
 class Reader:
@@ -68,7 +82,7 @@ class Reader:
         root = self._check_log(records)
         self._check_faces(facts.slots, anchors, {digest for digest, _ in chain})
         self._check_permits(facts, anchors)
-        return Reading(records=records, anchors=anchors, root=root)
+        return Reading(records=records, chain=tuple(digest for digest, _ in chain), anchors=anchors, root=root)
 
     def _anchors(self, slots: Sequence[SlotChange]) -> dict[bytes, Anchor]:
         anchors: dict[bytes, Anchor] = {}
@@ -89,9 +103,13 @@ class Reader:
         return anchors
 
     def _newest(self, slots: Sequence[SlotChange], anchors: dict[bytes, Anchor]) -> bytes | None:
-        digest = anchor_of(slots[-1].payload) if slots else None
-        anchor = anchors.get(digest) if digest is not None else None
-        return anchor.previous if anchor is not None and anchor.measurements is not None else digest
+        """Return the newest anchor of a Record that the slot led to."""
+        for change in reversed(slots):
+            digest = anchor_of(change.payload)
+            if digest in anchors and digest is not None:
+                anchor = anchors[digest]
+                return anchor.previous if anchor.measurements is not None else digest
+        return None
 
     def _ancestry(self, newest: bytes | None, anchors: dict[bytes, Anchor]) -> list[tuple[bytes, Anchor]]:
         """Return the chain of Record anchors, oldest first."""
@@ -144,12 +162,8 @@ class Reader:
         return None if data is None else self._parse(SignedRecord, data, MAX_RECORD_BYTES, subject)
 
     def _check_signatures(self, one: Published, key: bytes) -> None:
-        record, subject = one.record, f"round {one.record.round}"
-        signed = verify_record_key(key, record.digest(), one.signed.signature)
-        self._found.expect(Check.SIGNER, subject, signed, "the record is not signed by the endorsed key")
-        for number, item in enumerate(record.measurements):
-            signed = verify_record_key(key, item.measurement.digest(), item.signature)
-            self._found.expect(Check.SIGNER, subject, signed, f"measurement {number} is not signed by the endorsed key")
+        for holds, what in signatures(one.signed, key):
+            self._found.expect(Check.SIGNER, f"round {one.record.round}", holds, f"{what} is not signed by the endorsed key")
 
     def _check_links(self, one: Published, index: int, previous: bytes | None) -> None:
         record, anchor, rules = one.record, one.anchor, self._profile.rules

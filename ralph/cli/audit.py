@@ -87,13 +87,13 @@ def serve(path: Path, *, verbose: bool) -> Verdict:
     verdicts = [Verdict.INCOMPLETE]
 
     async def main(stop: asyncio.Event) -> None:
-        seen = b""
+        seen, reproduced = b"", set[bytes]()
         while not stop.is_set():
             try:
                 target = target_of(config=path, profile=None, chain=None, store=None, validator=None, heads=trail.heads())
                 slot = await _slot(target)
                 if slot != seen:
-                    report = await audited(target, lambda *_: None)
+                    report = await audited(target, lambda *_: None, reproduced=reproduced)
                     verdicts.append(report.verdict)
                     _log(report)
                     if report.verdict is Verdict.REPRODUCED:
@@ -177,8 +177,8 @@ def parse_head(text: str) -> tuple[int, bytes]:
     return parsed
 
 
-async def audited(target: Target, report_progress: Progress) -> Report:
-    """Connect and audit."""
+async def audited(target: Target, report_progress: Progress, *, reproduced: set[bytes] | None = None) -> Report:
+    """Connect and audit. See ``ralph.auditor.audit``."""
     chain = LocalChain.connect(target.chain)
     try:
         return await audit(
@@ -187,6 +187,7 @@ async def audited(target: Target, report_progress: Progress) -> Report:
             profile=target.profile,
             hotkey=target.hotkey,
             heads=target.heads,
+            reproduced=reproduced,
             reveal_delay=chain.parameters.reveal_delay,
             progress=report_progress,
         )

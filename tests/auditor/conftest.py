@@ -1,0 +1,28 @@
+from pathlib import Path
+
+import pytest
+
+from tests.auditor.world import GENESIS, World, edited
+
+
+@pytest.fixture(scope="session")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Five rounds: a pool, two announcements of which one is dropped and one never proves, a filter, a crown, and the round after."""
+    world = World.create(tmp_path_factory.mktemp("audited") / "honest")
+    world.trees = {
+        "alice": edited(GENESIS, "model.py", "depth = 2", "depth = 3"),
+        "bob": edited(GENESIS, "config/base.toml", "value = 16", "value = 32"),
+    }
+    world.gains = {world.trees["alice"].digest(): 0.3, world.trees["bob"].digest(): -0.3}
+    world.play()
+    world.play(announce=("alice", "bob"))
+    world.play()
+    world.play()
+    world.play()
+    return world
+
+
+@pytest.fixture
+def world(honest: World, tmp_path: Path) -> World:
+    """An own copy of the honest history, to go on from."""
+    return honest.copy(tmp_path / "copy")
