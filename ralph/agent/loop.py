@@ -148,8 +148,9 @@ class Researcher:
         return self._ledger.experiments()
 
     def _carried(self, earlier: Reign, king: RecipeTree) -> RecipeTree | None:
-        """Return the branch of an earlier reign on top of ``king``."""
-        base, head = self._ledger.tree(earlier.king), self._ledger.tree(self._progress(earlier).branch[-1])
+        """Return the branch of an earlier reign on top of ``king``, also one that was carried over to it and never tested."""
+        there = self._progress(earlier)
+        base, head = self._ledger.tree(earlier.king), self._ledger.tree(there.pending or there.branch[-1])
         return rebase(self._bench.scratch, base=base, head=head, king=king)
 
     def _rebase(self, progress: Progress, tree: RecipeTree) -> Experiment:

@@ -87,7 +87,7 @@ class Progress:
 
     @property
     def confirm_seeds(self) -> tuple[int, ...]:
-        """Return the seeds on which the head is compared with the king, kept out of every other decision."""
+        """Return the seeds on which a head is compared with the king; no proposal is decided on them."""
         return self.usable_seeds[-self.budget.confirm_runs :]
 
     @property

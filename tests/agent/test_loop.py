@@ -237,6 +237,14 @@ def test_a_new_king_gets_the_old_branch_first_and_it_is_a_candidate_again(finish
     assert {str(change) for change in knobs.changes(genesis, found.tree)} == {*BRANCH, "learning_rate 0.0025 -> 0.005"}
 
 
+def test_a_branch_survives_a_king_that_fell_before_it_was_tested(finished: Researcher, genesis: RecipeTree) -> None:
+    finished.start(edited(genesis, beta2=0.92))
+    king = edited(genesis, learning_rate=0.005)
+    finished.start(king)
+    assert finished.step().kind is Kind.REBASE
+    assert {str(change) for change in knobs.changes(king, finished.head)} == BRANCH
+
+
 def test_without_a_budget_for_proposals_a_carried_branch_is_still_tested(make: Make, finished: Researcher, genesis: RecipeTree) -> None:
     finished.close()
     frugal = make(name="finished", experiments=0)
