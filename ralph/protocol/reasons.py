@@ -37,6 +37,7 @@ class Reason(StrEnum):
     FRD_CLAIM = "FRD-CLAIM"
     FRD_REPLAY = "FRD-REPLAY"
     FRD_CHAIN = "FRD-CHAIN"
+    FRD_SEGMENT = "FRD-SEGMENT"
     STA_NOISE = "STA-NOISE"
     STA_WORSE = "STA-WORSE"
     STA_CONTINUE = "STA-CONTINUE"
@@ -104,6 +105,7 @@ _TABLE: tuple[tuple[Reason, str, str], ...] = (
     (Reason.FRD_CLAIM, "The model claims losses that it cannot reproduce from prefixes alone.", "A model must be causal; `ralph miner preflight` runs the same measurement."),
     (Reason.FRD_REPLAY, "A re-run of the claimed run gave another result.", "Submit only runs that the host made with the announced patch and seed."),
     (Reason.FRD_CHAIN, "The transcript is not one unbroken chain over the plan.", "Submit the transcript as the host wrote it."),
+    (Reason.FRD_SEGMENT, "A training state is not the one that its digest commits to.", "Keep the states of a run as the host wrote them."),
     (Reason.STA_NOISE, "The effect is not distinguishable from noise at this look.", "Look for a larger effect, or for one with less variance."),
     (Reason.STA_WORSE, "The change made the recipe worse.", "Try something else; the row is kept so that others need not try it again."),
     (Reason.STA_CONTINUE, "Promising: the contest goes on with fresh seeds.", "Keep the miner running; the next look needs its runs."),

@@ -28,7 +28,11 @@ from ralph.protocol.seeds import draw
 from ralph.repository.trees import materialise
 from ralph.sandbox.limits import limits_for
 from ralph.train import host
+from ralph.train.host import state_limits
+from ralph.train.initial import check
 from ralph.train.run import RunJob, RunResult
+from ralph.train.safetensors_header import parse
+from ralph.train.segments import Boundary
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +56,8 @@ class Measured:
     measurement: Measurement
     claims: Floats | None = field(repr=False)
     """float64[N, T] on hidden documents; never leaves the validator before rotation."""
+    initial: Boundary | None = field(repr=False)
+    """The state at step 0 of a run that the validator trained."""
     train_cpu_s: float
     score_cpu_s: float
 
@@ -92,13 +98,18 @@ class Bench:
                 logger.info("run %s of tree %s failed: %s %s", work.need.stage, work.need.tree.hex()[:16], error.code, error.detail)
                 failure = Failure(reason=error.code, detail=error.detail[:200])
                 return Measured(
-                    measurement=self._measurement(work.need, None, None, failure), claims=None, train_cpu_s=0.0, score_cpu_s=0.0
+                    measurement=self._measurement(work.need, None, None, failure),
+                    claims=None,
+                    initial=None,
+                    train_cpu_s=0.0,
+                    score_cpu_s=0.0,
                 )
 
     def _trained(self, need: Need, recipe: Path, rung: Rung, key: bytes) -> Measured:
         job = RunJob(recipe=recipe, rung=rung, seed=need.seed, vocabulary=self.data.vocabulary, limits=limits_for(rung))
         with host.start(job, sandbox=self.sandbox, data=self.data) as run:
-            result = run.train()
+            states = FirstState()
+            result = run.train(states=states)
             claims = claiming.collect(run.channel.claim, self.hidden, batch_rows=self.rules.evaluation.batch_rows, key=key)
         scored = audit(
             claims,
@@ -114,7 +125,13 @@ class Bench:
             king_losses=None if need.role == "king" else self.king_losses,
         )
         measurement = self._measurement(need, result, scored, None)
-        return Measured(measurement=measurement, claims=scored.claims, train_cpu_s=result.worker_cpu_s, score_cpu_s=scored.worker_cpu_s)
+        return Measured(
+            measurement=measurement,
+            claims=scored.claims,
+            initial=states.first,
+            train_cpu_s=result.worker_cpu_s,
+            score_cpu_s=scored.worker_cpu_s,
+        )
 
     def _scored(self, need: Need, recipe: Path, weights: bytes, rung: Rung, key: bytes) -> Measured:
         scored = score(
@@ -130,7 +147,7 @@ class Bench:
             king_losses=self.king_losses,
         )
         measurement = self._measurement(need, None, scored, None, weights=blob_digest(weights))
-        return Measured(measurement=measurement, claims=scored.claims, train_cpu_s=0.0, score_cpu_s=scored.worker_cpu_s)
+        return Measured(measurement=measurement, claims=scored.claims, initial=None, train_cpu_s=0.0, score_cpu_s=scored.worker_cpu_s)
 
     def _measurement(
         self, need: Need, result: RunResult | None, scored: Score | None, failure: Failure | None, *, weights: bytes | None = None
@@ -153,6 +170,28 @@ class Bench:
             score=scored.published() if scored else None,
             failure=failure,
         )
+
+
+class FirstState:
+    """A StateSink that keeps the state at step 0 only."""
+
+    def __init__(self) -> None:
+        self.first: Boundary | None = None
+
+    def keep(self, boundary: Boundary) -> None:
+        """Take one state."""
+        if boundary.step == 0:
+            self.first = boundary
+
+
+def seed_decides(first: bytes, second: bytes, rung: Rung) -> Failure | None:
+    """Compare two step-0 states of one tree under two seeds; return the failure of a recipe that carries its own luck."""
+    limits = state_limits(rung)
+    try:
+        check(parse(first, limits), parse(second, limits))
+    except UntrustedInputError as error:
+        return Failure(reason=error.code, detail=error.detail[:200])
+    return None
 
 
 def retried(bench: Bench, work: Work, tries: int) -> Measured:

@@ -20,8 +20,9 @@ from ralph.gates.announced import Entrant
 from ralph.judge.plan import Beacons, Need, filter_seeds, needs, seeds
 from ralph.protocol.announcement import Environment, Slot
 from ralph.protocol.bundle import MAX_MANIFEST_BYTES, Manifest, run_prefix
+from ralph.protocol.canonical import decode, encode
 from ralph.protocol.lineage import Contest, Throne
-from ralph.protocol.measurement import SignedMeasurement
+from ralph.protocol.measurement import Measurement, SignedMeasurement
 from ralph.protocol.patch import RecipeTree
 from ralph.protocol.reasons import Reason
 from ralph.protocol.record import BeaconRow, CaseRow, Refusal
@@ -30,7 +31,7 @@ from ralph.protocol.seeds import draw
 from ralph.repository.stored import load_tree
 from ralph.validator.facts import Archive
 from ralph.validator.intake import Docket, Intake, unopened
-from ralph.validator.measure import Bench, Measured, Work, retried
+from ralph.validator.measure import Bench, Measured, Work, retried, seed_decides
 from ralph.validator.services import Services
 
 logger = logging.getLogger(__name__)
@@ -166,7 +167,7 @@ class RoundWork:
         if need.role == "king" and measured.claims is not None and self._services.events.get("king-claims", need.tree.hex()) is None:
             digest = self._services.private.put(measured.claims.tobytes())
             self._services.events.append("king-claims", need.tree.hex(), digest)
-        measurement = measured.measurement
+        measurement = self._judged_start(need, measured)
         signed = SignedMeasurement(measurement=measurement, signature=self._services.record_key.sign(measurement.digest()))
         self._services.events.append("measurement", self._key(need), signed.to_bytes())
         value = (
@@ -177,6 +178,22 @@ class RoundWork:
             else "nothing"
         )
         logger.info("round %d: measured %s: %s", self._window.index, need.key, value)
+
+    def _judged_start(self, need: Need, measured: Measured) -> Measurement:
+        """Compare a challenger's step-0 state with that of its first run: the seed must decide it (RUN-INIT)."""
+        if need.role == "king" or measured.initial is None:
+            return measured.measurement
+        key, private = need.tree.hex(), self._services.private
+        payload = self._services.events.get("initial", key)
+        if payload is None:
+            payload = encode([need.seed, private.put(measured.initial.data)])
+            self._services.events.append("initial", key, payload)
+        seed, digest = decode(payload, limit=MAX_CASE_BYTES)
+        if seed == need.seed:
+            return measured.measurement
+        rung = self._rules.rung(self._rules.crown.rung)
+        failure = seed_decides(private.get(digest, limit=MAX_CLAIMS_BYTES), measured.initial.data, rung)
+        return measured.measurement if failure is None else measured.measurement.model_copy(update={"score": None, "failure": failure})
 
     def _king_losses(self) -> NDArray[np.float64] | None:
         """Return the claims of one run of the king, which the weighted probes compare with; None before his first run."""

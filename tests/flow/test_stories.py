@@ -12,7 +12,9 @@ from ralph.miner.services import MinerServices
 from ralph.protocol.reasons import Reason
 from ralph_devnet.attackers.luck import lucky
 from ralph_devnet.attackers.sources import Copy, Peek
-from tests.flow.world import GoesSilentError, KnobEdit, Player, World
+from tests.flow.world import FixedStart, GoesSilentError, KnobEdit, Player, World
+
+pytestmark = pytest.mark.timeout(600)
 
 BETTER = {"learning_rate": 0.01}
 
@@ -24,7 +26,7 @@ def dies(services: MinerServices, entry: Entry, seeds: Sequence[int]) -> Files:
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory, flow_data: Path):
-    names = ("honest", "copycat", "peeker", "glimpser", "causal", "lucky", "plain")
+    names = ("honest", "copycat", "peeker", "glimpser", "causal", "lucky", "plain", "preloaded")
     world = World(tmp_path_factory.mktemp("world"), flow_data, names)
     players = [
         Player(name="honest", source=KnobEdit(values=BETTER)),
@@ -34,6 +36,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, flow_data: Path):
         Player(name="causal", source=Peek(per_mille=0)),
         Player(name="lucky", source=KnobEdit(values={"beta1": 0.85}), prover=lucky),
         Player(name="plain", source=KnobEdit(values={"beta1": 0.84})),
+        Player(name="preloaded", source=FixedStart(values={"learning_rate": 0.009})),
     ]
     return world, world.play(players, rounds=5)
 
@@ -67,6 +70,11 @@ def test_a_model_that_looks_ahead_is_refused(story, name):
 def test_the_best_of_many_private_seeds_is_refused(story):
     world, history = story
     assert [(state, reason) for _, state, reason in world.outcomes(history, "lucky")] == [("rejected", Reason.FRD_REPLAY)]
+
+
+def test_a_recipe_that_starts_from_the_same_weights_whatever_the_seed_is_refused_in_the_proof(story):
+    world, history = story
+    assert [(state, reason) for _, state, reason in world.outcomes(history, "preloaded")][-1] == ("rejected", Reason.RUN_INIT)
 
 
 @pytest.mark.parametrize("name", ["causal", "plain"])

@@ -73,6 +73,18 @@ class KnobEdit(Once):
         return Scripted(tree=tree, hypothesis=hypothesis(f"set {self.values}"))
 
 
+@dataclass(slots=True, kw_only=True)
+class FixedStart(KnobEdit):
+    """An honest improvement whose initial weights do not depend on the seed: a lucky draw could be stored in it."""
+
+    def make(self, king: RecipeTree) -> Scripted:
+        edited = super(FixedStart, self).make(king)
+        head = b"    def initialise(self, config: SimpleNamespace) -> None:\n"
+        model = edited.tree.files["model.py"].replace(head, head + b"        torch.manual_seed(7)\n")
+        assert model != edited.tree.files["model.py"]
+        return Scripted(tree=RecipeTree(files={**edited.tree.files, "model.py": model}), hypothesis=edited.hypothesis)
+
+
 class GoesSilentError(Exception):
     """The miner of a story dies in the middle of something."""
 
@@ -113,18 +125,16 @@ class World:
         return asyncio.run(self.history())
 
     async def _play(self, players: Sequence[Player], rounds: int) -> None:
+        validating = await validator_services(load_config(self.devnet.config("validator")))
+        services = [await miner_services(load_config(self.devnet.config(player.name))) for player in players]
+        chains = [one.chain for one in services]
         miners = []
-        chains = []
-        for player in players:
-            services = await miner_services(load_config(self.devnet.config(player.name)))
-            chains.append(services.chain)
-            miner = Miner(services, player.source, policy=Policy(holds_rounds=False), prover=player.prover)
+        for player, one in zip(players, services, strict=True):
+            miner = Miner(one, player.source, policy=Policy(holds_rounds=False), prover=player.prover)
             if hasattr(player.source, "history"):
                 player.source.history = miner.history
             miners.append(asyncio.ensure_future(miner.run(asyncio.Event())))
-        services = await validator_services(load_config(self.devnet.config("validator")))
-        chains.append(services.chain)
-        validator = asyncio.ensure_future(Validator(services).run(asyncio.Event(), rounds=rounds))
+        validator = asyncio.ensure_future(Validator(validating).run(asyncio.Event(), rounds=rounds))
         waiting = {validator, *miners}
         while not validator.done():
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -135,7 +145,7 @@ class World:
         for task in (validator, *miners):
             task.cancel()
         await asyncio.gather(validator, *miners, return_exceptions=True)
-        for chain in chains:
+        for chain in (*chains, validating.chain):
             await chain.close()
         validator.result()
 
