@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-PLAIN_EVERY = 0.1
-"""Without a terminal, progress is a line for every tenth."""
+PLAIN_LINES = 10
+"""Without a terminal, progress is about this many lines."""
 
 
 def printable(text: str) -> str:
@@ -75,12 +75,12 @@ class _Bar:
 
 class _Lines:
     def __init__(self, label: str, *, quiet: bool) -> None:
-        self._label, self._quiet, self._tenth, self._note = label, quiet, -1, ""
+        self._label, self._quiet, self._part, self._note = label, quiet, -1, ""
 
     def update(self, done: int, total: int | None, note: str) -> None:
-        tenth = int(done / total / PLAIN_EVERY) if total else -1
-        if self._quiet or (tenth == self._tenth and (total is not None or note == self._note)):
+        part = done * PLAIN_LINES // total if total else -1
+        if self._quiet or (part == self._part and (total is not None or note == self._note)):
             return
-        self._tenth, self._note = tenth, note
+        self._part, self._note = part, note
         place = f"{done}/{total}" if total else f"{done}"
         line(f"{self._label}: {place} {note}", err=True)

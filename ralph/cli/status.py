@@ -1,0 +1,80 @@
+"""`ralph status`: the king, the running contests and how fresh the records are."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ralph.cli.errors import Exit
+from ralph.cli.history import Situation, read_situation
+from ralph.cli.output import JsonOption, emit
+from ralph.judge.plan import next_look_runs
+from ralph.protocol.lineage import Contest
+
+
+def status(config: Annotated[Path, typer.Option(help="A node's TOML.")], json: JsonOption = False) -> None:
+    """Show the king, the running contests and how fresh the records are; exit 2 while there are none or they are stale."""
+    seen = read_situation(config)
+    value = _value(seen)
+    emit(value, list(_lines(value)), as_json=json)
+    raise typer.Exit(Exit.INCOMPLETE if seen.stale or not seen.entries else Exit.OK)
+
+
+def _value(seen: Situation) -> dict[str, Any]:
+    throne = seen.history.throne
+    return {
+        "block": seen.head.number,
+        "finalised": seen.head.finalised,
+        "round": seen.round_index,
+        "validator": seen.validator,
+        "records": len(seen.entries),
+        "newest_record": throne.round_index if seen.entries else None,
+        "stale": seen.stale,
+        "king": {
+            "tag": throne.king.tag,
+            "tree": throne.king.tree.hex(),
+            "hotkey": throne.king.hotkey or None,
+            "crowned_in_round": throne.king.crowned_round,
+            "pool_runs": len(throne.pool),
+        },
+        "lineage": [
+            {"tag": one.tag, "hotkey": one.hotkey or None, "gain_bpb": one.gain_bpb if one.hotkey else None} for one in throne.lineage
+        ],
+        "contests": [_contest(one, seen) for one in throne.contests],
+        "weights": seen.weights,
+        "waiting_for": list(seen.waiting_for),
+    }
+
+
+def _contest(contest: Contest, seen: Situation) -> dict[str, Any]:
+    return {
+        "case": contest.case.hex(),
+        "hotkey": contest.hotkey,
+        "stage": contest.stage,
+        "runs": len(contest.runs),
+        "next_look_runs": next_look_runs(contest, seen.profile.rules),
+        "entry": contest.entry or None,
+    }
+
+
+def _lines(value: dict[str, Any]) -> Iterator[str]:
+    king = value["king"]
+    yield f"block {value['block']} (final up to {value['finalised']}), round {value['round']}"
+    newest = (
+        "no record yet" if value["newest_record"] is None else f"{value['records']} records, the newest of round {value['newest_record']}"
+    )
+    yield f"validator {value['validator']}: {newest}{' - STALE' if value['stale'] else ''}"
+    whose = king["hotkey"] or "the genesis recipe"
+    yield f"king {king['tag']}: {whose}, since round {king['crowned_in_round']}, pool of {king['pool_runs']} runs, tree {king['tree'][:16]}"
+    for one in value["lineage"][1:]:
+        yield f"  {one['tag']}: {one['hotkey']}, gain {one['gain_bpb']:+.4f} bpb"
+    for one in value["contests"]:
+        progress = f"{one['stage']}, {one['runs']} runs, {one['next_look_runs']} more at the next look"
+        yield f"contest {one['case'][:16]} of {one['hotkey']}: {progress}"
+    if not value["contests"]:
+        yield "no contest is running"
+    for hotkey, weight in sorted(value["weights"].items(), key=lambda item: -item[1]):
+        yield f"weight {weight}: {hotkey}"
+    if value["waiting_for"]:
+        yield f"the next block waits for: {', '.join(value['waiting_for'])}"

@@ -1,0 +1,129 @@
+"""`ralph train`: train a recipe once, by the same host code, in the same sandbox and with the same budget as a validator."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from ralph.cli.output import JsonOption, Meter, emit, progress
+from ralph.config import default_home, load_config, load_profile
+from ralph.data.dataset import DataSet, Rows, open_data
+from ralph.data.layout import read_manifest
+from ralph.errors import ConfigurationError
+from ralph.evaluate import claims
+from ralph.evaluate.estimator import bits_per_byte
+from ralph.protocol.canonical import digest, open_envelope
+from ralph.protocol.data import DataManifest
+from ralph.protocol.network import LADDER
+from ralph.protocol.rules import Rung
+from ralph.repository.genesis import genesis_recipe
+from ralph.repository.trees import materialise, read_tree
+from ralph.sandbox.bubblewrap import BubblewrapSandbox
+from ralph.sandbox.limits import limits_for
+from ralph.train import host
+from ralph.train.run import RunJob, RunResult, StepReport
+
+DOCUMENTS = 256
+"""Public validation documents that are scored."""
+BATCH_ROWS = 64
+KEY_TAG = "recipe-net/cli-train-order/v1"
+MEBI = 1 << 20
+
+
+def train(
+    rung: Annotated[str, typer.Option(help=f"Scale: {', '.join(one.name for one in LADDER)}, smallest first.")] = "C1",
+    recipe: Annotated[Path | None, typer.Option(help="Directory of a recipe; by default the genesis recipe.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="The same seed gives the same run, bit for bit.")] = 0,
+    data: Annotated[Path | None, typer.Option(help="Public data; by default those of --config, else HOME/data/public.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A node's TOML, for its data and its network's ladder.")] = None,
+    documents: Annotated[int, typer.Option(min=1, help="Public validation documents to score at the end.")] = DOCUMENTS,
+    json: JsonOption = False,
+) -> None:
+    """Train a recipe once and print what a bundle would claim of the run.
+
+    The value at the end is the recipe's own claim on public documents. What counts is measured by
+    validators, on other seeds and hidden documents.
+    """
+    scale, opened = _opened(rung, data, config)
+    tree = genesis_recipe() if recipe is None else read_tree(recipe)
+    rows = opened.validation.rows(min(documents, len(opened.validation)), scale.sequence)
+    with tempfile.TemporaryDirectory(prefix="ralph-train-") as folder:
+        directory = Path(folder) / "recipe"
+        materialise(tree, directory)
+        job = RunJob(recipe=directory, rung=scale, seed=seed, vocabulary=opened.vocabulary, limits=limits_for(scale))
+        with progress(f"train {scale.name}", quiet=json) as meter:
+            result, val_bpb = _run(job, opened, rows, meter)
+    value = _value(result, val_bpb, tree.digest(), scale, len(rows))
+    emit(value, list(_lines(value)), as_json=json)
+
+
+def _opened(name: str, data: Path | None, config: Path | None) -> tuple[Rung, DataSet]:
+    """Return the rung and the verified data. Raises ConfigurationError."""
+    ladder: tuple[Rung, ...] = LADDER
+    expect: bytes | None = None
+    if config is not None:
+        node = load_config(config)
+        rules = load_profile(node.profile).rules
+        ladder, expect = rules.ladder, rules.data.manifest if data is None else None
+        data = data or node.data
+    data = data or default_home() / "data" / "public"
+    scale = next((one for one in ladder if one.name == name), None)
+    if scale is None:
+        raise ConfigurationError(f"there is no rung {name!r}; the ladder has {', '.join(one.name for one in ladder)}")
+    return scale, open_data(data, expect=expect or read_manifest(data, DataManifest).digest())
+
+
+def _run(job: RunJob, data: DataSet, rows: Rows, meter: Meter) -> tuple[RunResult, float]:
+    """Train and ask for the claimed losses on public documents."""
+
+    def report(step: StepReport) -> None:
+        speed = step.tokens / step.wall_s if step.wall_s > 0 else 0.0
+        meter.update(step.step, step.steps, f"loss {step.loss_nats:.4f} nats, {speed:,.0f} tokens/s")
+
+    with host.start(job, sandbox=BubblewrapSandbox(), data=data) as run:
+        result = run.train(on_step=report)
+        losses = claims.collect(run.claim, rows, batch_rows=BATCH_ROWS, key=digest(KEY_TAG, {"seed": job.seed}))
+    return result, bits_per_byte(float(np.sum(losses)), int(rows.byte_counts.sum()))
+
+
+def _value(result: RunResult, val_bpb: float, tree: bytes, rung: Rung, documents: int) -> dict[str, Any]:
+    return {
+        "rung": rung.name,
+        "seed": result.seed,
+        "tree": tree.hex(),
+        "transcript_root": result.transcript_root.hex(),
+        "segments_root": result.segments_root.hex(),
+        "weights": result.weights_digest.hex(),
+        "documents": documents,
+        "final_loss_nats": result.final_loss_nats,
+        "val_bpb": val_bpb,
+        "training_seconds": round(sum(_microseconds(result)) / 1e6, 3),
+        "total_seconds": round(result.wall_s, 3),
+        "peak_memory_mb": round(result.peak_memory_bytes / MEBI, 1),
+        "total_tokens_M": result.plan.tokens / 1e6,
+        "num_steps": result.plan.steps,
+        "num_params_M": result.parameters / 1e6,
+    }
+
+
+def _microseconds(result: RunResult) -> list[int]:
+    steps: list[int] = open_envelope(host.TIMING_TAG, result.timing, limit=len(result.timing))
+    return steps
+
+
+def _lines(value: dict[str, Any]) -> Iterator[str]:
+    yield f"rung {value['rung']}, seed {value['seed']}, tree {value['tree']}"
+    for name in ("transcript_root", "segments_root", "weights"):
+        yield f"{name}: {value[name]}"
+    yield f"val_bpb is the recipe's own claim on {value['documents']} public documents"
+    yield "---"
+    yield f"val_bpb:          {value['val_bpb']:.6f}"
+    yield f"training_seconds: {value['training_seconds']:.1f}"
+    yield f"total_seconds:    {value['total_seconds']:.1f}"
+    yield f"peak_memory_mb:   {value['peak_memory_mb']:.1f}"
+    yield f"total_tokens_M:   {value['total_tokens_M']:.3f}"
+    yield f"num_steps:        {value['num_steps']}"
+    yield f"num_params_M:     {value['num_params_M']:.6f}"
