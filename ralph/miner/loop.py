@@ -43,6 +43,8 @@ class Miner:
         self._policy = policy or Policy()
         self._history = History(services.store, services.profile, services.validator)
         self._king: bytes | None = None
+        self._passed = 0
+        """Newest round whose announce window we let go; to announce in it would race with its deadlines."""
         self._waiting: Proposal | None = None
         """A candidate that is not on chain yet; one for another king is forgotten."""
         self._rules = services.profile.rules
@@ -76,21 +78,28 @@ class Miner:
             entry = await self._announced(blocks)
             if entry is not None:
                 await self._prove_screen(entry, blocks)
-            await self._conclude(blocks)
-            return True
-        self._waiting = self._waiting or self._source.candidate()
-        if self._waiting is not None:
-            entry = prepare(self._services, self._waiting, await self._king_tree(throne), round_index=index)
-            if await set_slot(self._services, entry, bundle=None, deadline=blocks.announce_end):
-                self._waiting = None
-                await self._prove_screen(entry, blocks)
                 await self._conclude(blocks)
+                return True
+            await self._pass(blocks)
+        if self._passed < index and await self._announce(throne, blocks):
             return True
         if self._source.finished:
-            await self._services.chain.allow(blocks.end + self._rules.rounds.announce_end - 1)
+            await self._pass(blocks)
             await reach(self._services.chain, blocks.end)
             return not (self._policy.leaves_when_finished and not throne.contests)
         await self._research(throne, blocks)
+        return True
+
+    async def _announce(self, throne: Throne, blocks: Window) -> bool:
+        """Announce a candidate if there is one, prove it, and wait for the Record; return whether there was one."""
+        self._waiting = self._waiting or self._source.candidate()
+        if self._waiting is None:
+            return False
+        entry = prepare(self._services, self._waiting, await self._king_tree(throne), round_index=blocks.index)
+        if await set_slot(self._services, entry, bundle=None, deadline=blocks.announce_end):
+            self._waiting = None
+            await self._prove_screen(entry, blocks)
+            await self._conclude(blocks)
         return True
 
     async def _throne(self) -> Throne:
@@ -114,7 +123,7 @@ class Miner:
     async def _follow_king(self, throne: Throne, blocks: Window) -> None:
         if self._king == throne.king.tree:
             return
-        await self._allow_work(throne, blocks)
+        await self._services.chain.allow(blocks.announce_end - 1)
         tree = await self._king_tree(throne)
         logger.info("king is %s (%s)", throne.king.tag, throne.king.tree.hex()[:16])
         self._waiting = None
@@ -123,13 +132,16 @@ class Miner:
 
     async def _research(self, throne: Throne, blocks: Window) -> None:
         """Do one experiment while the chain may go on as far as the policy lets it."""
-        await self._allow_work(throne, blocks)
+        if self._policy.holds_rounds and not throne.contests:
+            await self._services.chain.allow(blocks.announce_end - 1)
+        else:
+            await self._pass(blocks)
         await asyncio.to_thread(self._source.step)
 
-    async def _allow_work(self, throne: Throne, blocks: Window) -> None:
-        """Let others go on while we work: up to the end of this announce window, or past this round where a contest waits."""
-        held = self._policy.holds_rounds and not throne.contests
-        await self._services.chain.allow(blocks.announce_end - 1 if held else blocks.end + self._rules.rounds.announce_end - 1)
+    async def _pass(self, blocks: Window) -> None:
+        """Let the chain go on to the next announce window. What is found meanwhile is announced there and not before."""
+        self._passed = max(self._passed, blocks.index)
+        await self._services.chain.allow(blocks.end + self._rules.rounds.announce_end - 1)
 
     async def _announced(self, blocks: Window) -> Entry | None:
         """Return our entry of this round, found again after a restart."""
