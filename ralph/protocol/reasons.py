@@ -102,7 +102,7 @@ _TABLE: tuple[tuple[Reason, str, str], ...] = (
     (Reason.RUN_PARAMS, "More parameters than the rung allows.", "Make the model smaller."),
     (Reason.RUN_BUDGET, "The plan does not fit the budget of the rung.", "Keep steps x batch x sequence within the token budget and the step limit."),
     (Reason.RUN_CRASH, "The recipe raised an error or its process ended.", "Run `ralph train` on the patched recipe and fix the error it prints."),
-    (Reason.FRD_CLAIM, "The model claims losses that it cannot reproduce from prefixes alone.", "A model must be causal; `ralph miner preflight` runs the same measurement."),
+    (Reason.FRD_CLAIM, "The model claims losses that it cannot reproduce from prefixes alone.", "A model must be causal: a logit may depend on no later token and on no other row."),
     (Reason.FRD_REPLAY, "A re-run of the claimed run gave another result.", "Submit only runs that the host made with the announced patch and seed."),
     (Reason.FRD_CHAIN, "The transcript is not one unbroken chain over the plan.", "Submit the transcript as the host wrote it."),
     (Reason.FRD_SEGMENT, "A training state is not the one that its digest commits to.", "Keep the states of a run as the host wrote them."),
