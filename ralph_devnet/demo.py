@@ -31,9 +31,9 @@ from ralph_devnet.processes import Launch, Processes, python
 from ralph_devnet.report import write_report
 from ralph_devnet.view import Scene
 from ralph_devnet.watch import Observation, Watcher
-from ralph_devnet.words import Names, safe
+from ralph_devnet.words import AUDITOR, Names, safe
 
-AUDITOR, CHAIN = "auditor", "chain"
+CHAIN = "chain"
 POLL_S = 0.5
 AUDIT_TIMEOUT_S = 900.0
 RALPH = ("-P", "-c", "from ralph.cli.main import app; app()")

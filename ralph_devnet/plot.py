@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from ralph_devnet.facts import KingFact, Level, SubmissionFact
 from ralph_devnet.outcome import Outcome, Tried
@@ -37,6 +37,9 @@ STYLE: Any = {
 }
 SPREAD = 0.16
 """Horizontal distance between dots of one round."""
+LABEL_ROOM = 0.06
+"""Part of the height that is left for the label below the lowest king."""
+MAX_TICKS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +104,8 @@ def draw(outcome: Outcome, palette: Palette) -> Figure:
     _lineage(lineage, outcome, palette)
     _refused(strip, refused, names, palette)
     strip.set_xlim(lineage.get_xlim())
+    for axes in (lineage, strip):
+        axes.xaxis.set_major_locator(MultipleLocator(1) if outcome.rounds <= MAX_TICKS else MaxNLocator(integer=True))
     _tried(tried, outcome, palette)
     for axes in (lineage, strip, tried):
         _dress(axes, palette)
@@ -116,7 +121,7 @@ def _lineage(axes: Axes, outcome: Outcome, palette: Palette) -> None:
     for place, (king, level) in enumerate(measured):
         end = king.last_round + 0.5 if place + 1 < len(measured) else right
         start = left if king.crowned_round is None else king.crowned_round + 0.5
-        _king(axes, king, level, palette, start=start, end=end, to_the_left=start > (left + 2 * right) / 3)
+        _king(axes, king, level, palette, start=start, end=end, to_the_left=place == 0 or start > (left + 2 * right) / 3)
         if place:
             before = measured[place - 1][1].mean
             axes.vlines(start, min(before, level.mean), max(before, level.mean), color=palette.king, linewidth=1, linestyle="dotted")
@@ -129,7 +134,8 @@ def _lineage(axes: Axes, outcome: Outcome, palette: Palette) -> None:
     for label, states, colour, marker in groups:
         rows = [row for row in outcome.submissions if row.state in states and row.level is not None]
         _challengers(axes, rows, outcome.submissions, label, colour, marker)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - LABEL_ROOM * (high - low), high)
     if axes.get_legend_handles_labels()[1]:
         axes.legend(loc="upper right", frameon=False, fontsize=9, labelcolor=palette.ink)
 
@@ -176,7 +182,6 @@ def _refused(axes: Axes, rows: Sequence[SubmissionFact], names: Sequence[str], p
     axes.set_title("Refused, by round")
     axes.set_yticks(range(len(names)), [safe(name, 20) for name in names])
     axes.set_ylim(max(len(names), 1) - 0.4, -0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("round", loc="right", labelpad=1)
     for row in rows:
         place = (row.round, names.index(row.name))
@@ -200,6 +205,7 @@ def _tried(axes: Axes, outcome: Outcome, palette: Palette) -> None:
             _dots(axes, [(order[id(one)], one) for one in mine if one.kept == kept], colour, name, kept=kept)
     unmeasured = sum(one.gain_bpb is None for one in outcome.tries)
     axes.set_xlabel("experiment" + (f" ({unmeasured} without a value are not shown)" if unmeasured else ""), loc="right")
+    axes.set_xlim(0.0, len(outcome.tries) + 1.0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if axes.get_legend_handles_labels()[1]:
         axes.legend(loc="best", frameon=False, fontsize=9, labelcolor=palette.ink, ncols=2)

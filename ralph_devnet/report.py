@@ -14,7 +14,7 @@ from ralph.interfaces import BundleStore
 from ralph_devnet import plot
 from ralph_devnet.facts import CastFact, KingFact, SubmissionFact
 from ralph_devnet.outcome import Outcome, Paths
-from ralph_devnet.words import STATES, duration, gain, level, safe, sentence
+from ralph_devnet.words import STATES, audit_command, duration, gain, level, safe, sentence
 
 PAGE, PLOT = "index.html", "lineage.png"
 LABEL = "The lineage of kings with their challengers by round, who was refused, and the private experiments"
@@ -233,6 +233,7 @@ def _audit(outcome: Outcome) -> str:
     missing = [(e(one.get("level", "")), e(one.get("what", "")), e(one.get("why", ""))) for one in audit.not_checked]
     return (
         f"<h2>Audit</h2><p>{said}: <strong>{e(audit.verdict)}</strong>.</p>"
+        f"<p class='muted'>Do it yourself:</p><pre>{e(audit_command(outcome.paths.home))}</pre>"
         + (
             f"<details><summary>{sum(audit.checks.values())} checks</summary>{table('By subject', ('what', 'checks#'), rows)}</details>"
             if rows

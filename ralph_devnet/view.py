@@ -17,7 +17,7 @@ from ralph.protocol.record import State
 from ralph_devnet.facts import CastFact, KingFact, SubmissionFact, kings, submissions
 from ralph_devnet.outcome import Outcome, Tried
 from ralph_devnet.watch import Observation
-from ralph_devnet.words import GENESIS, STATES, Names, count, duration, gain, level, safe, sentence
+from ralph_devnet.words import GENESIS, STATES, Names, audit_command, count, duration, gain, level, safe, sentence
 
 MIN_ROWS, MAX_ROWS, MAX_KINGS = 3, 16, 6
 FIXED_LINES = 18
@@ -125,7 +125,7 @@ def _submission_table(seen: Observation, scene: Scene, limit: int) -> Table:
     table.add_column("why", ratio=1, no_wrap=True, overflow="ellipsis")
     for one in seen.pending:
         words = {"announced": "announced: patch and hypothesis are committed", "delivered": "delivered: its proof waits for the judges"}
-        table.add_row(str(seen.window.index), one.name, Text("• " + one.progress), "", Text(words[one.progress], style="dim"))
+        table.add_row("now", one.name, Text("• " + one.progress), "", Text(words[one.progress], style="dim"))
     rows = submissions(seen.entries, scene.names)
     for row in list(reversed(rows))[: max(0, limit - len(seen.pending))]:
         table.add_row(*submission_row(row))
@@ -174,9 +174,9 @@ def summary(outcome: Outcome) -> RenderableType:
     if outcome.cast:
         parts.append(cast_table(outcome.cast))
     parts.append(_claims_table(outcome))
-    if outcome.stopped_because:
-        parts.append(Text(f"Stopped: {outcome.stopped_because}\n", style="bold red"))
     parts.append(_where(outcome))
+    if outcome.stopped_because:
+        parts.append(Text(f"Stopped: {outcome.stopped_because}", style="bold red"))
     return Group(*(item for part in parts for item in (Text(), part)))
 
 
@@ -219,6 +219,7 @@ def _where(outcome: Outcome) -> Text:
     for name, path in (("page", paths.page), ("plot", paths.plot), ("outcome", paths.document), ("logs", paths.logs)):
         if path is not None:
             text.append(f"{name:>8}  ", style="not dim bold").append(f"{path}\n", style="not dim")
+    text.append(f"{'verify':>8}  ", style="not dim bold").append(audit_command(paths.home), style="not dim")
     return text
 
 

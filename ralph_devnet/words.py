@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from ralph.protocol.reasons import EXPLANATIONS, Reason
 from ralph.protocol.record import State
@@ -18,7 +19,7 @@ STATES: Mapping[State, str] = {
     "proving": "in the proof",
     "crowned": "crowned",
 }
-GENESIS = "genesis"
+GENESIS, AUDITOR = "genesis", "auditor"
 UNNAMED_CHARACTERS = 8
 
 
@@ -67,6 +68,11 @@ def level(mean: float | None, sd: float | None = None) -> str:
 def count(number: int, noun: str) -> str:
     """Return a number with its noun."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def audit_command(home: Path) -> str:
+    """Return the command with which anybody audits what a demo left behind."""
+    return f"ralph audit run --config {home / AUDITOR / 'config.toml'}"
 
 
 def duration(seconds: float) -> str:
