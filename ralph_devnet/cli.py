@@ -2,7 +2,8 @@
 
 import signal
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -32,10 +33,9 @@ def demo(
     Exit status 0 says that everything a demo must show was shown: the changes of king, every cheat refused
     for its reason, every honest twin not refused, weights set, and the audit passed.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
     options = Options(home=home, seed=seed, data=data, short=short, max_rounds=max_rounds, timeout_s=timeout)
-    outcome = run(options, _screen(quiet=json))
+    with _ended_by(signal.SIGTERM, signal.SIGHUP):
+        outcome = run(options, _screen(quiet=json))
     if json:
         sys.stdout.write(outcome.to_json() + "\n")
     else:
@@ -43,9 +43,19 @@ def demo(
     raise typer.Exit(0 if outcome.holds else 1)
 
 
-def _end(number: int, frame: FrameType | None) -> None:
-    """End as on an interrupt, so that no process stays behind."""
-    raise SystemExit(128 + number)
+@contextmanager
+def _ended_by(*numbers: signal.Signals) -> Iterator[None]:
+    """Let signals end the demo as an interrupt does, so that no process stays behind."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _screen(*, quiet: bool) -> Screen:
