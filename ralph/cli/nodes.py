@@ -1,6 +1,7 @@
 """Put nodes together from a Config: adapters, keys, data. Used by the CLI and by `neurons/`."""
 
 import asyncio
+import functools
 import logging
 import os
 import signal
@@ -98,7 +99,7 @@ async def validator_services(config: Config) -> Services:
         hotkey=hotkey,
         record_key=RecordKey.load(config.keys.record_key),
         genesis=genesis,
-        environment=describe(sandbox, genesis, rung, scratch=scratch(config)),
+        environment=functools.cache(lambda: describe(sandbox, genesis, rung, scratch=scratch(config))),
         scratch=scratch(config),
     )
 
