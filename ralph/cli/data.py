@@ -9,6 +9,7 @@ from ralph.cli.errors import Exit
 from ralph.cli.output import JsonOption, emit, progress
 from ralph.config import default_home, load_config, load_profile
 from ralph.data.partition import Progress
+from ralph.data.prepare import prepare
 from ralph.data.verify import Finding, verify
 from ralph.errors import ConfigurationError
 from ralph.protocol.reasons import Reason
@@ -29,7 +30,6 @@ def prepare_command(
     json: JsonOption = False,
 ) -> None:
     """Build data from the standard library of this Python: documentation and source, tokenised on the spot."""
-    prepare = _prepare()
     public, private = out or default_home() / "data" / "public", hidden or default_home() / "data" / "hidden"
     with progress("data", quiet=json) as meter:
 
@@ -79,12 +79,3 @@ def _said(place: Path, findings: list[Finding]) -> list[str]:
     if not findings:
         return [f"{place}: exactly what its manifest says"]
     return [f"{Reason.OPS_DATA}: {place}: {one.file}: {one.problem}" for one in findings]
-
-
-def _prepare() -> Any:
-    """Return the function that prepares data; verifying it must work without the tokenizer library."""
-    try:
-        from ralph.data.prepare import prepare  # noqa: PLC0415 - the optional extra [run]
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(f"preparing data needs the package {error.name}: pip install 'ralph-subnet[run]'") from error
-    return prepare

@@ -8,6 +8,7 @@ A mistake of a user or of the machine never shows a stack trace. A bug does: it 
 """
 
 import errno
+import sqlite3
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -51,8 +52,10 @@ class Problem:
 
 
 def problem_of(error: RalphError | TyperException | OSError) -> Problem:
-    """Return what to say about an error."""
+    """Return what to say about an error. A full disk is a full disk, whatever stumbled over it."""
     if isinstance(error, RalphError):
+        if _disk_is_full(error.__cause__):
+            return Problem(code=Reason.OPS_DISK, detail=error.detail, next_step=next_step(Reason.OPS_DISK), status=Exit.INCOMPLETE)
         return Problem(code=error.code, detail=error.detail, next_step=next_step(error.code), status=_status(error))
     if isinstance(error, TyperException):
         context = getattr(error, "ctx", None)
@@ -63,7 +66,7 @@ def problem_of(error: RalphError | TyperException | OSError) -> Problem:
             next_step=f"`{command} --help` shows what can be given.",
             status=Exit.CONFIGURATION,
         )
-    if error.errno in DISK_ERRORS:
+    if _disk_is_full(error):
         code, status = Reason.OPS_DISK, Exit.INCOMPLETE
     else:
         code, status = Reason.OPS_CONFIG, Exit.CONFIGURATION
@@ -86,6 +89,12 @@ def show(problem: Problem, *, as_json: bool) -> None:
         emit_json(
             {"error": {"code": problem.code, "detail": problem.detail, "next_step": problem.next_step, "status": int(problem.status)}}
         )
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return isinstance(error, OSError) and error.errno in DISK_ERRORS
 
 
 def _status(error: RalphError) -> Exit:

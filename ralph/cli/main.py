@@ -83,7 +83,7 @@ class Commands(MutableMapping[str, Any]):
         except ModuleNotFoundError as error:
             if error.name is None or error.name.partition(".")[0] in ("ralph", "ralph_devnet"):
                 raise
-            detail = f"`ralph {name}` needs the package {error.name}, which is an extra: pip install 'ralph-subnet[run,agent]'"
+            detail = f"`ralph {name}` needs the package {error.name}; the extra [demo] has everything: pip install 'ralph-subnet[demo]'"
             raise ConfigurationError(detail) from error
 
 
@@ -171,9 +171,9 @@ def _first_sentence(entry: EntryPoint) -> str:
     try:
         found = importlib.util.find_spec(entry.module)
     except ModuleNotFoundError:
-        return f"Cannot be loaded: there is no module {entry.module}."
+        found = None
     if found is None or found.origin is None:
-        return f"From {entry.module}."
+        return f"Cannot be loaded: there is no module {entry.module}."
     tree = ast.parse(Path(found.origin).read_bytes())
     functions = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == entry.attr)
     text = next((ast.get_docstring(node) for node in functions), None) or ast.get_docstring(tree) or f"From {entry.module}."

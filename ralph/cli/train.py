@@ -48,6 +48,8 @@ def train(
     validators, on other seeds and hidden documents.
     """
     scale, opened = _opened(rung, data, config)
+    if recipe is not None and not recipe.is_dir():
+        raise ConfigurationError(f"there is no recipe in {recipe}")
     tree = genesis_recipe() if recipe is None else read_tree(recipe)
     rows = opened.validation.rows(min(documents, len(opened.validation)), scale.sequence)
     with tempfile.TemporaryDirectory(prefix="ralph-train-") as folder:

@@ -1,0 +1,128 @@
+"""What people read about published records."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from ralph.cli.explain import _steps, looked_at
+from ralph.cli.history import read_situation
+from ralph.cli.main import app
+from ralph.config import Config, Keys, save_config, save_profile
+from ralph.protocol.record import Refusal
+from tests.auditor.world import GENESIS, HYPOTHESIS, Forgery, World, edited, key
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Alice is screened, filtered and crowned; bob is worse and dropped; later bob is refused, then absent."""
+    world = World.create(tmp_path_factory.mktemp("told") / "world")
+    world.trees = {"alice": edited(GENESIS, "model.py", "depth = 2", "depth = 3"), "bob": edited(GENESIS, "config/base.toml", "16", "32")}
+    world.gains = {world.trees["alice"].digest(): 0.3, world.trees["bob"].digest(): 0.002}
+    world.play()
+    world.play(announce=("alice", "bob"))
+    for _ in range(2):
+        world.play()
+    keys = Keys(wallets=world.home / "none", coldkey="none", hotkey="none")
+    save_profile(world.home / "devnet.toml", world.profile)
+    config = Config(
+        state=world.home / "state",
+        profile=world.home / "devnet.toml",
+        chain=world.home / "chain.sqlite",
+        store=world.home / "store",
+        data=world.home / "none",
+        keys=keys,
+    )
+    save_config(world.home / "config.toml", config)
+    return world
+
+
+def invoke(capsys: pytest.CaptureFixture[str], world: World, *words: str) -> tuple[int, str]:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        app([*words, "--config", str(world.home / "config.toml")])
+    return int(ended.value.code or 0), capsys.readouterr().out
+
+
+def test_a_crown_is_explained_from_screen_to_crown(told: World, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out = invoke(capsys, told, "explain", key("alice").key_id)
+    assert status == 0
+    assert "crowned (STA-CROWN)" in out
+    assert f"change: {HYPOTHESIS.change}" in out
+    assert [line.split(":")[0].strip() for line in out.splitlines() if line.startswith("  round")] == [
+        "round 1, screen",
+        "round 2, filter",
+        "round 3, proof",
+    ]
+
+
+def test_a_drop_is_explained_with_measured_value_threshold_and_what_would_help(told: World, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out = invoke(capsys, told, "explain", key("bob").key_id)
+    assert status == 1
+    assert "needs more than 0.50" in out
+    assert "power: effect +" in out
+    assert "next step: Look for a larger effect" in out
+
+
+def test_a_case_is_found_by_the_first_digits_of_its_id_or_announcement(told: World, capsys: pytest.CaptureFixture[str]) -> None:
+    case = told.records[1].record.cases[0]
+    for name in (case.case.hex()[:8], case.announcement.hex()[:12].upper()):
+        assert case.hotkey in invoke(capsys, told, "explain", name)[1]
+
+
+@pytest.mark.parametrize("name", ["12345", "ffffffff", "\x1b[2J"])
+def test_a_name_that_means_nothing_is_said(told: World, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert invoke(capsys, told, "explain", name)[0] == 3
+
+
+def test_a_registered_hotkey_that_announced_nothing_is_incomplete(told: World, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out = invoke(capsys, told, "explain", key("owner").key_id)
+    assert status == 2
+    assert "has announced nothing" in out
+
+
+def test_the_estimate_behind_a_hint_is_that_of_the_record(told: World) -> None:
+    seen = read_situation(told.home / "config.toml")
+    found = 0
+    for name in ("alice", "bob"):
+        for step in itertools.chain.from_iterable(_steps(seen, key(name).key_id).values()):
+            looked = looked_at(step, told.profile.rules)
+            assert looked is not None
+            assert step.outcome.look is not None
+            assert (looked.n, looked.est) == (step.outcome.look.runs, step.outcome.look.gain_bpb)
+            found += 1
+    assert found == 4
+
+
+def test_status_shows_king_lineage_and_weights(told: World, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out = invoke(capsys, told, "status")
+    assert status == 0
+    assert f"king recipe-v1.1.0: {key('alice').key_id}, since round 3" in out
+    assert "gain +0.29" in out
+    assert "no contest is running" in out
+    assert f": {key('alice').key_id}" in out
+
+
+def test_status_says_that_records_are_stale(told: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    world = told.copy(tmp_path / "copy")
+    world.produce(4 * world.profile.rules.rounds.length)
+    text = (told.home / "config.toml").read_text().replace(str(told.home), str(world.home))
+    (world.home / "config.toml").write_text(text)
+    status, out = invoke(capsys, world, "status")
+    assert status == 2
+    assert "STALE" in out
+
+
+def test_a_refusal_is_explained_and_its_text_cannot_steer_the_terminal(
+    told: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = told.copy(tmp_path / "copy")
+    world.trees["bob"] = edited(world.trees["alice"], "config/base.toml", "16", "8")
+    refusal = Refusal(gate="scope", reason="INT-SCOPE", detail="touches \x1b[2Jnot_patchable.py")
+    world.play(Forgery(cases=lambda cases: tuple(case.model_copy(update={"refusal": refusal}) for case in cases)), announce=("bob",))
+    (world.home / "config.toml").write_text((told.home / "config.toml").read_text().replace(str(told.home), str(world.home)))
+    status, out = invoke(capsys, world, "explain", key("bob").key_id)
+    assert status == 1
+    assert "rejected at the gate scope: touches \\x1b[2Jnot_patchable.py" in out
+    assert "next step: Change only the paths and file types that the Rules list." in out
+    assert "(side: miner)" in out
