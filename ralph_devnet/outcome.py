@@ -18,7 +18,7 @@ from ralph.chain.consensus import upscale
 from ralph.protocol.announcement import Environment
 from ralph.protocol.canonical import Canonical
 from ralph_devnet.facts import CastFact, KingFact, SubmissionFact
-from ralph_devnet.words import count, safe
+from ralph_devnet.words import STATES, count, safe
 
 FORMAT = "ralph-demo-outcome/1"
 HONEST_DISCARD_SHARE = 0.5
@@ -253,7 +253,7 @@ def _honest_twin(fact: CastFact) -> Claim:
 def _seen(fact: CastFact) -> str:
     if fact.row is None:
         return "no final row in the records"
-    return f"round {fact.row.round}: {fact.row.state}, {safe(fact.row.reason)}"
+    return f"round {fact.row.round}: {STATES[fact.row.state]}, {safe(fact.row.reason)}"
 
 
 def _weights_detail(weights: Weights) -> str:

@@ -128,7 +128,8 @@ def _lineage(axes: Axes, outcome: Outcome, palette: Palette) -> None:
     groups = (
         ("went on", {"screened", "filtering", "proving"}, palette.first, "o"),
         ("crowned", {"crowned"}, palette.better, "*"),
-        ("dropped: no better, or worse", {"dropped", "void"}, palette.dropped, "v"),
+        ("dropped: not clearly better", {"dropped"}, palette.dropped, "v"),
+        ("void: another became king", {"void"}, palette.muted, "s"),
         ("refused after measuring", {"rejected"}, palette.refused, "x"),
     )
     for label, states, colour, marker in groups:
