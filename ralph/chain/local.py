@@ -169,7 +169,7 @@ class LocalChain:
 
     async def wait_for(self, block: int) -> Head:
         """Return the head once ``block`` exists."""
-        while (head := await self.head()).number < block:  # noqa: ASYNC110 - another process makes the block
+        while (head := await self.head()).number < block:
             await asyncio.sleep(POLL_S)
         return head
 

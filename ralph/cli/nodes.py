@@ -44,7 +44,8 @@ def open_genesis(profile: NetworkProfile) -> RecipeTree:
     """Return the genesis recipe, which must be the profile's."""
     tree = genesis_recipe()
     if tree.digest() != profile.rules.genesis_tree:
-        raise ConfigurationError("this installation's recipe is not the genesis of the network profile; run `ralph init` again or install the right release")
+        detail = "this installation's recipe is not the genesis of the network profile; run `ralph init` again or install the right release"
+        raise ConfigurationError(detail)
     return tree
 
 
