@@ -48,6 +48,7 @@ def _ended_by(*numbers: signal.Signals) -> Iterator[None]:
     """Let signals end the demo as an interrupt does, so that no process stays behind."""
 
     def end(number: int, frame: FrameType | None) -> None:
+        sys.stderr.write(f"\nended by {signal.Signals(number).name}; no process is left behind\n")
         raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, end) for number in numbers}
