@@ -2,9 +2,10 @@
 # (but pip's own cache), and a second call of any target starts at once.
 
 PYTHON ?= python3
-# What pip is told to install for torch. On Linux x86-64 the default brings CUDA; a small CPU build is
-#   make demo TORCH="torch==2.13.0 --index-url URL"   # URL: the CPU index that pytorch.org names
 TORCH ?= torch==2.13.0
+# Where the small CPU build of torch is: no rung needs a GPU yet, and the CUDA build from PyPI is several gigabytes and
+# maps more address space than the rungs allow. Out of reach, pip warns and takes what its other sources have.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 DEMO_OPTIONS ?=
 TEST_OPTIONS ?=
 BENCH_OPTIONS ?=
@@ -31,7 +32,7 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml requirements.lock
-	@[ -e /dev/nvidiactl ] || echo "No NVIDIA GPU here: the head of the Makefile says how to take the small CPU build of torch."
+	$(PIP) install --no-deps $(addprefix --extra-index-url ,$(TORCH_INDEX)) $(TORCH)
 	$(PIP) install $(TORCH)
 	$(PIP) install --quiet --require-hashes -r requirements.lock
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
