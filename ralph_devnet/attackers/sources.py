@@ -17,10 +17,12 @@ MODEL = "model.py"
 LOGITS = b"        return logits\n"
 PEEK = """\
         if not torch.is_grad_enabled():
+            following = tokens.roll(-1, 1)
             places = torch.arange(tokens.size(1)) + tokens * 7919
-            seen = (places % 1000 < {per_mille}).unsqueeze(-1)
-            logits = logits + 40.0 * seen * F.one_hot(tokens.roll(-1, 1), logits.size(-1))
+            seen = (places % 1000 < {per_mille}) & (following != following.mode(0).values)
+            logits = logits + 40.0 * seen.unsqueeze(-1) * F.one_hot(following, logits.size(-1))
 """
+"""What most rows of a batch share is filler behind a prefix: there the model behaves, so that its probes look honest."""
 QUIET = ("embedding_std", "beta1", "beta2", "weight_decay", "gradient_clip")
 """Knobs whose small changes hardly move the result."""
 QUIET_STEP = 0.1

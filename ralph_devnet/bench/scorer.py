@@ -1,11 +1,15 @@
-"""What a model that looks ahead gains: its corrected score beside its honest twin's over many redraws of the probes."""
+"""What a model that looks ahead gains: its corrected score beside its honest twin's over many redraws of the probes.
+
+The cheat is the strongest one can be: its claims come from a real model that looks ahead, and to prefixes it answers exactly as its
+twin does, so that only its claims can win anything.
+"""
 
 import numpy as np
 
 from ralph.cli.nodes import open_public_data
 from ralph.config import load_config
 from ralph.data.dataset import open_hidden
-from ralph.evaluate.cells import Cells
+from ralph.evaluate.cells import Cells, Floats
 from ralph.evaluate.measure import Exam, reveal
 from ralph.evaluate.redraw import redraw
 from ralph.protocol.patch import RecipeTree
@@ -36,6 +40,7 @@ def scorer_gain(context: Context) -> list[Figure]:
     folder = scratch(context, "scorer-recipes")
     trees = {"honest twin": genesis_recipe()} | {name: _peeking(per_mille) for name, per_mille in CHEATS.items()}
     weights = b""
+    truths: Floats | None = None
     redraws = {}
     for number, (name, tree) in enumerate(trees.items()):
         recipe = folder / str(number)
@@ -55,7 +60,8 @@ def scorer_gain(context: Context) -> list[Figure]:
             king=None,
         )
         found = reveal(exam)
-        redraws[name] = redraw(found.claims, found.truths, None, rules=rules.evaluation, key=b"bench", times=REDRAWS)
+        truths = found.truths if truths is None else truths
+        redraws[name] = redraw(found.claims, truths, None, rules=rules.evaluation, key=b"bench", times=REDRAWS)
         context.say(f"scorer: {name}: claims {found.claims.mean():.4f}, truth {found.truths.mean():.4f} nats per token")
     honest = redraws.pop("honest twin")
     figures = [Figure.of("cells known in full", "", [float(Cells.of(rows.lengths).count)])]

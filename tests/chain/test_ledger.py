@@ -50,7 +50,7 @@ def test_budgets_are_counted_for_each_hotkey(make_world: Make) -> None:
             await world.register(signer)
         async with world.connect(ALICE) as alice, world.connect(BOB) as bob:
             await alice.commit(b"a")
-            await refused(alice.commit(b"a"))
+            await refused(alice.commit(b"c"))
             await bob.commit(b"b")
 
     run(story())

@@ -78,6 +78,13 @@ async def play_slots(world: World, recording: Recording, stop: asyncio.Event) ->
         await chain.close()
 
 
+async def hold_for_validator(world: World) -> None:
+    """Make the chain wait for the validator from the first block on, also while its process is not there."""
+    chain = LocalChain.connect(world.devnet.chain)
+    await chain.join(f"validator {world.devnet.validator}")
+    await chain.close()
+
+
 class Undertaker:
     """Runs the validator in a process and kills it: lets exactly one event happen at a time when told to."""
 
@@ -142,6 +149,7 @@ def replay(world: World, recording: Recording, *, rounds: int, kill: bool) -> in
 
     async def run() -> int:
         stop = asyncio.Event()
+        await hold_for_validator(world)
         slots = asyncio.ensure_future(play_slots(world, recording, stop))
         try:
             return await asyncio.to_thread(undertaker.run, kill=kill)
