@@ -7,7 +7,7 @@ only says that something was missing or broke on the validator's side cannot be 
 from collections.abc import Sequence
 from pathlib import Path
 
-from ralph.auditor.decisions import Decided, case_name
+from ralph.auditor.decisions import HOSTILE, Decided, case_name
 from ralph.auditor.facts import RoundFacts
 from ralph.auditor.report import Check, Findings
 from ralph.auditor.rounds import beacon_of
@@ -110,6 +110,9 @@ class CaseAuditor:
         except InfrastructureError as error:
             if stated != WITHHELD:
                 self._found.unknown(Check.GATES, subject, f"the gates could not be repeated: {error.detail}")
+            return
+        except HOSTILE as error:
+            self._found.unknown(Check.GATES, subject, f"the gates broke: {type(error).__name__}: {error}")
             return
         if stated == _verdict(given) == WITHHELD:
             return

@@ -168,7 +168,7 @@ LIMITS = (
     ),
     Unchecked(level="L1", what="whether a file was really missing at the time of an INT-WITHHELD", why="the store keeps no history"),
     Unchecked(level="L2", what="re-evaluation of published weights", why="not in this release"),
-    Unchecked(level="L3", what="re-training with the recorded seeds", why="not in this release"),
+    Unchecked(level="L3", what="re-training with the recorded seeds, also of runs that are recorded as failed", why="not in this release"),
     Unchecked(level="L4", what="replication on other seeds or hardware", why="not in this release"),
     Unchecked(level="-", what="a trail of earlier verdicts", why="an auditor keeps none in this release; exchange `--head` lines instead"),
 )

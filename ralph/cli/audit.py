@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import os
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +15,6 @@ import typer
 from ralph.auditor.audit import Progress, audit
 from ralph.auditor.report import Kind, Report, Verdict
 from ralph.chain.local import LocalChain
-from ralph.cli.nodes import run_until_stopped
 from ralph.cli.output import JsonOption, emit, printable, progress
 from ralph.config import load_config, load_profile
 from ralph.errors import ConfigurationError, InfrastructureError
@@ -83,28 +84,30 @@ def serve(path: Path, *, verbose: bool) -> Verdict:
     """Run an auditor from its configuration file; return the last verdict."""
     config = load_config(path)
     set_up(json_lines=config.json_log, verbose=verbose)
-    trail = Trail(path=config.state / "audit-heads")
-    verdicts = [Verdict.INCOMPLETE]
+    return asyncio.run(_follow(path, Trail(path=config.state / "audit-heads")))
 
-    async def main(stop: asyncio.Event) -> None:
-        seen, reproduced = b"", set[bytes]()
-        while not stop.is_set():
-            try:
-                target = target_of(config=path, profile=None, chain=None, store=None, validator=None, heads=trail.heads())
-                slot = await _slot(target)
-                if slot != seen:
-                    report = await audited(target, lambda *_: None, reproduced=reproduced)
-                    verdicts.append(report.verdict)
-                    _log(report)
-                    if report.verdict is Verdict.REPRODUCED:
-                        trail.add(head_of(report))
-                    seen = slot
-            except InfrastructureError as error:
-                logger.warning("waiting %.0f s: %s", POLL_S, error)
-            await asyncio.sleep(POLL_S)
 
-    run_until_stopped(main)
-    return verdicts[-1]
+async def _follow(path: Path, trail: "Trail") -> Verdict:
+    """Audit whenever something new is published until a signal arrives; return the last verdict."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    verdict, seen, reproduced = Verdict.INCOMPLETE, b"", set[bytes]()
+    while not stop.is_set():
+        try:
+            target = target_of(config=path, profile=None, chain=None, store=None, validator=None, heads=trail.heads())
+            slot = await _slot(target)
+            if slot != seen:
+                report = await audited(target, lambda *_: None, reproduced=reproduced)
+                seen, verdict = slot, report.verdict
+                if verdict is Verdict.REPRODUCED:
+                    trail.add(head_of(report))
+                _log(report)
+        except InfrastructureError as error:
+            logger.warning("waiting %.0f s: %s", POLL_S, error)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), POLL_S)
+    return verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

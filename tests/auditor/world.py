@@ -170,6 +170,10 @@ class World:
 
     def play(self, forgery: Forgery = HONEST, *, announce: Sequence[str] = (), withhold: Sequence[str] = ()) -> SignedRecord:
         """Make one round."""
+        return self.publish(self.draft(forgery, announce=announce, withhold=withhold), forgery)
+
+    def draft(self, forgery: Forgery = HONEST, *, announce: Sequence[str] = (), withhold: Sequence[str] = ()) -> Record:
+        """Make one round up to its Record."""
         blocks = window(self.profile.rules.rounds, len(self.records))
         self._until(blocks.start)
         contests = {one.hotkey: one for one in self.throne.contests}
@@ -192,7 +196,7 @@ class World:
         signed = self._sign_all(forgery.opened(measurements))
         record = self._decide(blocks, forgery, forgery.beacons((first, second)), cases, signed)
         self.drawn.append((first, second))
-        return self.publish(record, forgery)
+        return record
 
     def publish(self, record: Record, forgery: Forgery = HONEST) -> SignedRecord:
         """Sign, store and anchor a Record, then set the weights that follow from the state."""
