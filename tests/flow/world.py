@@ -142,9 +142,11 @@ class World:
                 if not isinstance(task.exception(), GoesSilentError):
                     task.result()
                 await chains[miners.index(task)].leave()
-        for task in (validator, *miners):
-            task.cancel()
-        await asyncio.gather(validator, *miners, return_exceptions=True)
+        left = {task for task in (validator, *miners) if not task.done()}
+        while left:  # wait_for of Python 3.11 can swallow a cancellation that meets a finished call
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=1)
         for chain in (*chains, validating.chain):
             await chain.close()
         validator.result()
