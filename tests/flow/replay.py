@@ -182,8 +182,7 @@ def chain_state(world: World) -> list[tuple[object, ...]]:
     with contextlib.closing(sqlite3.connect(world.devnet.chain)) as db:
         slots = db.execute("SELECT hotkey, block, payload, charged FROM slots ORDER BY 1, 2").fetchall()
         weights = db.execute("SELECT * FROM weights ORDER BY 1, 2").fetchall()
-        calls = db.execute("SELECT block, hotkey, call, body FROM extrinsics ORDER BY 1, 2, 3, 4").fetchall()
-    return [*slots, *weights, *calls]
+    return [*slots, *weights]
 
 
 def clean(path: Path) -> Path:
