@@ -170,6 +170,10 @@ LIMITS = (
     Unchecked(level="L2", what="re-evaluation of published weights", why="not in this release"),
     Unchecked(level="L3", what="re-training with the recorded seeds, also of runs that are recorded as failed", why="not in this release"),
     Unchecked(level="L4", what="replication on other seeds or hardware", why="not in this release"),
-    Unchecked(level="-", what="a trail of earlier verdicts", why="an auditor keeps none in this release; exchange `--head` lines instead"),
+    Unchecked(
+        level="-",
+        what="signed verdicts of this or other auditors",
+        why="not in this release; `ralph audit follow` remembers heads, `--head` takes those of others",
+    ),
 )
 """What no audit of this release establishes."""

@@ -74,7 +74,8 @@ def _lines(value: dict[str, Any]) -> Iterator[str]:
         yield f"contest {one['case'][:16]} of {one['hotkey']}: {progress}"
     if not value["contests"]:
         yield "no contest is running"
+    total = sum(value["weights"].values())
     for hotkey, weight in sorted(value["weights"].items(), key=lambda item: -item[1]):
-        yield f"weight {weight}: {hotkey}"
+        yield f"weight {weight / total:.1%}: {hotkey}"
     if value["waiting_for"]:
         yield f"the next block waits for: {', '.join(value['waiting_for'])}"
