@@ -5,7 +5,6 @@ import logging
 
 from ralph.chain.waiting import reach
 from ralph.errors import InfrastructureError
-from ralph.protocol.record import MAX_RECORD_BYTES, SignedRecord
 from ralph.protocol.rounds import window
 from ralph.records.history import History
 from ralph.validator.round import RoundWork
@@ -33,8 +32,11 @@ class Validator:
         """
         self._registrar.publish_genesis()
         self._resume()
-        while not stop.is_set() and (rounds is None or len(self._history.entries) < rounds):
+        while not stop.is_set():
             try:
+                await self._settle()
+                if rounds is not None and len(self._history.entries) >= rounds:
+                    return
                 await self._round(self._history.throne.round_index + 1)
             except InfrastructureError as error:
                 logger.warning("round is held and tried again in %.0f s: %s", RETRY_S, error)
@@ -47,13 +49,16 @@ class Validator:
             self._history.read(anchored[-1].payload)
         recorded = len(self._services.events.all("record"))
         logger.info("resuming: %d rounds published, %d recorded", len(self._history.entries), recorded)
-        if self._history.entries:
-            index = self._history.throne.round_index
-            payload = self._services.events.get("record", str(index))
-            if payload is not None:
-                self._registrar.crown(
-                    SignedRecord.from_bytes(payload, limit=MAX_RECORD_BYTES), window(self._services.profile.rules.rounds, index)
-                )
+
+    async def _settle(self) -> None:
+        """Do what follows from the newest published Record: the crown, the weights, the end of its round."""
+        if not self._history.entries:
+            return
+        signed = self._history.entries[-1].signed
+        blocks = window(self._services.profile.rules.rounds, signed.record.round)
+        self._registrar.crown(signed, blocks)
+        await self._registrar.reconcile_weights()
+        await reach(self._services.chain, blocks.end)
 
     async def _round(self, index: int) -> None:
         blocks = window(self._services.profile.rules.rounds, index)
@@ -62,8 +67,5 @@ class Validator:
         await self._registrar.commit_measurements(gathered, blocks)
         signed = self._registrar.record(gathered, throne, blocks)
         await self._registrar.publish(signed, blocks)
-        self._registrar.crown(signed, blocks)
-        await self._registrar.reconcile_weights()
         for outcome in signed.record.outcomes:
             logger.info("round %d: %s is %s (%s): %s", index, outcome.case.hex()[:16], outcome.state, outcome.reason, outcome.detail)
-        await reach(self._services.chain, blocks.end)

@@ -3,7 +3,3 @@
 A benchmark asserts nothing. Machines are shared and noisy, so CPU seconds are given where they exist, and
 speeds are ratios within one run.
 """
-
-from ralph_devnet.bench.command import bench
-
-__all__ = ["bench"]

@@ -11,7 +11,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +25,9 @@ from tests.flow.world import World
 
 REPOSITORY = Path(__file__).parents[2]
 LIMIT = 1 << 26
+SLOW_APPEND = """CREATE TRIGGER slow BEFORE INSERT ON event BEGIN
+    SELECT max(x) FROM (WITH RECURSIVE step(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM step WHERE x < 300000) SELECT x FROM step);
+END"""
 MINER = "honest"
 
 
@@ -86,7 +88,10 @@ async def hold_for_validator(world: World) -> None:
 
 
 class Undertaker:
-    """Runs the validator in a process and kills it: lets exactly one event happen at a time when told to."""
+    """Runs the validator in a process and kills it, after every single event when told to.
+
+    A trigger makes every append as slow as on a bad disk, so that no second event slips in before the kill.
+    """
 
     def __init__(self, world: World, rounds: int) -> None:
         self._config = world.devnet.config("validator")
@@ -94,8 +99,7 @@ class Undertaker:
         self._log = self._config.parent / "validator.log"
         self._rounds = rounds
         EventTable.open(self._events).close()
-        self._db = sqlite3.connect(self._events, isolation_level=None, timeout=0, check_same_thread=False)
-        self._reader = sqlite3.connect(self._events, isolation_level=None, timeout=5, check_same_thread=False)
+        self._db = sqlite3.connect(self._events, isolation_level=None, timeout=5, check_same_thread=False)
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start the validator."""
@@ -105,37 +109,24 @@ class Undertaker:
 
     def count(self) -> int:
         """Return how many events there are."""
-        return int(self._reader.execute("SELECT count(*) FROM event").fetchone()[0])
-
-    @contextlib.contextmanager
-    def holding(self) -> Iterator[None]:
-        """Let no event be appended while the context lasts."""
-        while True:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                break
-            except sqlite3.OperationalError:
-                continue
-        try:
-            yield
-        finally:
-            self._db.execute("ROLLBACK")
+        return int(self._db.execute("SELECT count(*) FROM event").fetchone()[0])
 
     def run(self, *, kill: bool) -> int:
-        """Run to the end; with ``kill``, SIGKILL the process after every single event. Return the number of kills."""
+        """Run to the end; with ``kill``, SIGKILL the process after every event. Return the number of kills."""
+        if kill:
+            self._db.execute(SLOW_APPEND)
         kills = 0
         while True:
             before = self.count()
             process = self.start()
             while process.poll() is None:
                 if kill and self.count() > before:
-                    with self.holding():
-                        process.send_signal(signal.SIGKILL)
-                        process.wait()
+                    process.send_signal(signal.SIGKILL)
+                    process.wait()
                     kills += 1
                     break
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(0.0005 if kill else 0.2)
+                    process.wait(0.002 if kill else 0.2)
             if process.returncode == 0:
                 return kills
             if process.returncode != -signal.SIGKILL:
@@ -182,7 +173,8 @@ def chain_state(world: World) -> list[tuple[object, ...]]:
     with contextlib.closing(sqlite3.connect(world.devnet.chain)) as db:
         slots = db.execute("SELECT hotkey, block, payload, charged FROM slots ORDER BY 1, 2").fetchall()
         weights = db.execute("SELECT * FROM weights ORDER BY 1, 2").fetchall()
-    return [*slots, *weights]
+        calls = db.execute("SELECT block, hotkey, call, body FROM extrinsics ORDER BY 1, 2, 3, 4").fetchall()
+    return [*slots, *weights, *calls]
 
 
 def clean(path: Path) -> Path:
