@@ -3,9 +3,9 @@
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-# Where the small CPU build of torch is: no rung needs a GPU yet, and the CUDA build from PyPI is several gigabytes and
-# maps more address space than the rungs allow. Out of reach, pip warns and takes what its other sources have.
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# An extra package index for torch. No rung needs a GPU yet, and pip's default for Linux is the CUDA build: several gigabytes that map
+# more address space than the rungs allow. PyTorch's installation page names the index of the CPU build.
+TORCH_INDEX ?=
 DEMO_OPTIONS ?=
 TEST_OPTIONS ?=
 BENCH_OPTIONS ?=
@@ -32,8 +32,7 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml requirements.lock
-	$(PIP) install --no-deps $(addprefix --extra-index-url ,$(TORCH_INDEX)) $(TORCH)
-	$(PIP) install $(TORCH)
+	$(PIP) install $(addprefix --extra-index-url ,$(TORCH_INDEX)) $(TORCH)
 	$(PIP) install --quiet --require-hashes -r requirements.lock
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	$(PIP) check

@@ -1,6 +1,6 @@
 """Attack our own sandbox before trusting it with anybody's code.
 
-The attack programs are real code that runs inside the very sandbox that workers get. The daemon runs the quick part when it starts
+The attack programs are real code that runs inside the very sandbox that workers get. A daemon runs the quick part when it starts
 and refuses work if anything succeeds; ``ralph doctor`` runs all of it. Each finding says what stopped the attack.
 
 Not promised: that what is not listed here is impossible.
@@ -8,6 +8,7 @@ Not promised: that what is not listed here is impossible.
 
 import contextlib
 import json
+import logging
 import os
 import pwd
 import struct
@@ -26,6 +27,8 @@ from ralph.sandbox.limits import FILE_BYTES, MEBIBYTE, OPEN_FILES, PROCESSES
 from ralph.sandbox.options import WORKER, Program
 from ralph.sandbox.report import Attack, PreflightReport
 from ralph.sandbox.running import RunningSandbox
+
+logger = logging.getLogger(__name__)
 
 MEMORY_BYTES = 256 * MEBIBYTE
 TMP_BYTES = 32 * MEBIBYTE
@@ -67,6 +70,18 @@ def run_preflight(sandbox: BubblewrapSandbox, *, full: bool = False) -> Prefligh
         findings = (*_probes(sandbox, Path(recipe)), *(_bomb(sandbox, Path(recipe), judge) for judge in bombs))
     weaknesses = () if sandbox.bounds_total_memory else (_WEAK_MEMORY,)
     return PreflightReport(findings=findings, weaknesses=weaknesses, duration_s=time.monotonic() - began)
+
+
+def sandbox_for_work(sandbox: BubblewrapSandbox) -> BubblewrapSandbox:
+    """Return a sandbox that has just withstood the quick part of the suite: what a daemon starts its work with.
+
+    Raises:
+        SandboxUnavailable: The sandbox does not start, or an attack got through.
+    """
+    report = run_preflight(sandbox)
+    report.require()
+    logger.info("sandbox: %d attacks blocked in %.1f s", len(report.findings), report.duration_s)
+    return sandbox
 
 
 def _probes(sandbox: BubblewrapSandbox, recipe: Path) -> Iterator[Attack]:

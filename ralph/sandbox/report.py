@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ralph.errors import SandboxUnavailable
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attack:
@@ -26,3 +28,11 @@ class PreflightReport:
     def passed(self) -> bool:
         """Whether every attack was blocked."""
         return all(attack.blocked for attack in self.findings)
+
+    def require(self) -> None:
+        """Raise SandboxUnavailable with the attacks that got through, if any did."""
+        open_ = [f"{attack.name} ({attack.detail})" for attack in self.findings if not attack.blocked]
+        if open_:
+            raise SandboxUnavailable(
+                f"attacks on our own sandbox succeeded: {'; '.join(open_)}; do not run foreign code on this machine, see `ralph doctor --full`"
+            )

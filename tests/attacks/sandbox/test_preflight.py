@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ralph.errors import SandboxUnavailable
 from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.sandbox.preflight import run_preflight
 from ralph.sandbox.report import Attack, PreflightReport
@@ -56,7 +57,10 @@ def test_the_report_fails_with_its_worst_finding() -> None:
     blocked = Attack(name="tcp socket", blocked=True, detail="EPERM")
     open_door = Attack(name="udp socket", blocked=False, detail="socket AF_INET")
     assert PreflightReport(findings=(blocked,), weaknesses=("one",), duration_s=0.1).passed
-    assert not PreflightReport(findings=(blocked, open_door), weaknesses=(), duration_s=0.1).passed
+    leaky = PreflightReport(findings=(blocked, open_door), weaknesses=(), duration_s=0.1)
+    assert not leaky.passed
+    with pytest.raises(SandboxUnavailable, match=r"udp socket \(socket AF_INET\)"):
+        leaky.require()
 
 
 def test_the_same_probes_succeed_where_there_is_no_sandbox() -> None:
