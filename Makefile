@@ -48,7 +48,7 @@ demo: ## Install, then run the whole protocol on this machine.
 test: ## Install, then run all tests that need neither GPU nor network.
 	@scripts/check_system.sh "$(PYTHON)" python sandbox
 	@$(MAKE) --no-print-directory install
-	$(BIN)/python -m pytest -n auto --dist loadfile $(TEST_OPTIONS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(TEST_OPTIONS)
 
 check: install ## Format, lint, types and import contracts, without changing a file.
 	$(BIN)/ruff format --check $(SOURCES)

@@ -1,4 +1,4 @@
-"""Record a run, then play it again for a validator in a process of its own, killed as often as one likes.
+"""Record a run, then play it again for a validator in a process of its own that is killed after every event.
 
 The miner's part of a replay is the recorded one: the same slots in the same blocks, the same bundles in the
 store. Everything else a validator does must come out the same.
@@ -6,7 +6,6 @@ store. Everything else a validator does must come out the same.
 
 import asyncio
 import contextlib
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -88,7 +87,7 @@ async def hold_for_validator(world: World) -> None:
 
 
 class Undertaker:
-    """Runs the validator in a process and kills it, after every single event when told to.
+    """Runs the validator in a process and kills it after every single event.
 
     A trigger makes every append as slow as on a bad disk, so that no second event slips in before the kill.
     """
@@ -111,29 +110,28 @@ class Undertaker:
         """Return how many events there are."""
         return int(self._db.execute("SELECT count(*) FROM event").fetchone()[0])
 
-    def run(self, *, kill: bool) -> int:
-        """Run to the end; with ``kill``, SIGKILL the process after every event. Return the number of kills."""
-        if kill:
-            self._db.execute(SLOW_APPEND)
+    def run(self) -> int:
+        """Run to the end, with a SIGKILL after every event. Return the number of kills."""
+        self._db.execute(SLOW_APPEND)
         kills = 0
         while True:
             before = self.count()
             process = self.start()
             while process.poll() is None:
-                if kill and self.count() > before:
+                if self.count() > before:
                     process.send_signal(signal.SIGKILL)
                     process.wait()
                     kills += 1
                     break
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(0.002 if kill else 0.2)
+                    process.wait(0.002)
             if process.returncode == 0:
                 return kills
             if process.returncode != -signal.SIGKILL:
                 raise AssertionError(f"the validator ended with {process.returncode}: {self._log.read_text()[-2000:]}")
 
 
-def replay(world: World, recording: Recording, *, rounds: int, kill: bool) -> int:
+def replay(world: World, recording: Recording, *, rounds: int) -> int:
     """Run a validator over a recording; return how often it was killed."""
     copy_bundles(recording, world.store)
     undertaker = Undertaker(world, rounds)
@@ -143,7 +141,7 @@ def replay(world: World, recording: Recording, *, rounds: int, kill: bool) -> in
         await hold_for_validator(world)
         slots = asyncio.ensure_future(play_slots(world, recording, stop))
         try:
-            return await asyncio.to_thread(undertaker.run, kill=kill)
+            return await asyncio.to_thread(undertaker.run)
         finally:
             stop.set()
             await slots
@@ -175,9 +173,3 @@ def chain_state(world: World) -> list[tuple[object, ...]]:
         weights = db.execute("SELECT * FROM weights ORDER BY 1, 2").fetchall()
         calls = db.execute("SELECT block, hotkey, call, body FROM extrinsics ORDER BY 1, 2, 3, 4").fetchall()
     return [*slots, *weights, *calls]
-
-
-def clean(path: Path) -> Path:
-    """Return an absent directory."""
-    shutil.rmtree(path, ignore_errors=True)
-    return path
