@@ -33,6 +33,5 @@ class PreflightReport:
         """Raise SandboxUnavailable with the attacks that got through, if any did."""
         open_ = [f"{attack.name} ({attack.detail})" for attack in self.findings if not attack.blocked]
         if open_:
-            raise SandboxUnavailable(
-                f"attacks on our own sandbox succeeded: {'; '.join(open_)}; do not run foreign code on this machine, see `ralph doctor --full`"
-            )
+            detail = f"attacks on our own sandbox succeeded: {'; '.join(open_)}"
+            raise SandboxUnavailable(f"{detail}; do not run foreign code on this machine, see `ralph doctor --full`")

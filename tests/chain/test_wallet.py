@@ -60,7 +60,6 @@ def test_an_encrypted_key_file_of_bittensor_needs_its_password(tmp_path: Path) -
         Hotkey.load(tmp_path, "cold", "hot")
 
 
-@pytest.mark.slow
 def test_a_wrong_password_is_the_operators_to_correct(tmp_path: Path) -> None:
     place(tmp_path, (VECTORS / "bittensor-11.3-hotkey-encrypted").read_bytes())
     with pytest.raises(ConfigurationError, match="wrong password"):

@@ -14,7 +14,7 @@ from ralph_devnet.attackers.luck import lucky
 from ralph_devnet.attackers.sources import Copy, Peek
 from tests.flow.world import FixedStart, GoesSilentError, KnobEdit, Player, World
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 BETTER = {"learning_rate": 0.01}
 

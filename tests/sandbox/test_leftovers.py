@@ -55,7 +55,7 @@ def mounts() -> str:
 def groups() -> set[str]:
     """Return our own groups; others may make and remove theirs meanwhile."""
     own = f"ralph-{os.getpid()}-"
-    return {os.path.join(folder, name) for folder, names, _ in os.walk("/sys/fs/cgroup") for name in names if name.startswith(own)}
+    return {f"{folder}/{name}" for folder, names, _ in os.walk("/sys/fs/cgroup") for name in names if name.startswith(own)}
 
 
 def temporary() -> set[str]:
