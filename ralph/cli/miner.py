@@ -17,6 +17,8 @@ from ralph.errors import InfrastructureError
 from ralph.log import set_up
 from ralph.miner.loop import Miner, Policy
 from ralph.miner.services import MinerServices
+from ralph.sandbox.bubblewrap import BubblewrapSandbox
+from ralph.sandbox.preflight import attack_first
 
 NEVER = 2**62
 """The block up to which a miner that has stopped holds nobody back."""
@@ -43,6 +45,7 @@ def serve(path: Path, *, leaves_when_finished: bool, verbose: bool) -> None:
     """Run a miner from its configuration file."""
     config = load_config(path)
     set_up(json_lines=config.json_log, verbose=verbose)
+    attack_first(BubblewrapSandbox())
 
     async def main(stop: asyncio.Event) -> None:
         services = await miner_services(config)

@@ -7,6 +7,7 @@ sandbox whose host is already dead ends here. Nothing of the project is importab
 Arguments: memory bytes, processes, open files, file bytes, entry module, entry function, then folders for ``sys.path``.
 """
 
+import gc
 import importlib
 import os
 import resource
@@ -49,6 +50,7 @@ def main(arguments: list[str]) -> None:
         os._exit(0)
     channel.detach()
     sys.path += arguments[6:]
+    gc.disable()  # an import makes nothing but what stays; the entry point decides what comes after
     getattr(importlib.import_module(arguments[4]), arguments[5])(fd=CHANNEL)
 
 

@@ -72,8 +72,8 @@ def run_preflight(sandbox: BubblewrapSandbox, *, full: bool = False) -> Prefligh
     return PreflightReport(findings=findings, weaknesses=weaknesses, duration_s=time.monotonic() - began)
 
 
-def sandbox_for_work(sandbox: BubblewrapSandbox) -> BubblewrapSandbox:
-    """Return a sandbox that has just withstood the quick part of the suite: what a daemon starts its work with.
+def attack_first(sandbox: BubblewrapSandbox) -> None:
+    """Run the quick part, as a daemon does before it takes work.
 
     Raises:
         SandboxUnavailable: The sandbox does not start, or an attack got through.
@@ -81,7 +81,6 @@ def sandbox_for_work(sandbox: BubblewrapSandbox) -> BubblewrapSandbox:
     report = run_preflight(sandbox)
     report.require()
     logger.info("sandbox: %d attacks blocked in %.1f s", len(report.findings), report.duration_s)
-    return sandbox
 
 
 def _probes(sandbox: BubblewrapSandbox, recipe: Path) -> Iterator[Attack]:

@@ -26,6 +26,7 @@ _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 def main(fd: int, recipe: str = RECIPE) -> NoReturn:
     """Serve the channel on ``fd`` until QUIT, the end of file, or a failure; then leave without teardown."""
     gc.freeze()  # what is imported by now stays: collections need not look at it again
+    gc.enable()
     channel = Channel(fd)
     stage = "RUN-IMPORT"
     try:
