@@ -105,4 +105,13 @@ its CPU time at C1 (mallopt(3))."""
 def _environment(threads: int) -> tuple[tuple[str, str], ...]:
     """Return the whole environment inside. Hashes of strings are fixed: iteration over a set must repeat."""
     counts = tuple((name, str(threads)) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"))
-    return (*counts, *_KEEP_MEMORY, ("HOME", TMP), ("TMPDIR", TMP), ("LANG", "C.UTF-8"), ("PYTHONUTF8", "1"), ("USER", "worker"), ("PYTHONHASHSEED", "0"))
+    return (
+        *counts,
+        *_KEEP_MEMORY,
+        ("HOME", TMP),
+        ("TMPDIR", TMP),
+        ("LANG", "C.UTF-8"),
+        ("PYTHONUTF8", "1"),
+        ("USER", "worker"),
+        ("PYTHONHASHSEED", "0"),
+    )

@@ -71,7 +71,7 @@ def test_daemons_are_gone_after_a_kill_and_so_is_everything_else(inside: Inside)
         worker.kill()
         assert not alive(processes)
     assert (mounts(), groups()) == before[:2]
-    assert not {name for name in temporary() - before[2] if "ralph" in name}
+    assert not {name for name in temporary() - before[2] if "ralph" in name and not name.startswith("ralph-tests-")}
 
 
 def test_everything_is_gone_when_the_context_ends_by_an_error(inside: Inside) -> None:

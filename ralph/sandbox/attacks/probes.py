@@ -19,7 +19,7 @@ from ralph.sandbox.attacks import calls
 _DEVICES = {"null", "zero", "full", "random", "urandom", "tty"}
 _ENVIRONMENT = {
     *("HOME", "LANG", "PWD", "PYTHONHASHSEED", "PYTHONUTF8", "TMPDIR", "USER"),
-    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"),
 }
 _ROOT = {"dev", "lib", "lib64", "packages", "proc", "recipe", "tmp", "usr", "worker"}
 _PROC = Path("/proc")
