@@ -26,7 +26,7 @@ def _group() -> None:
 def prepare_command(
     out: Annotated[Path | None, typer.Option(help="Directory of the public data; by default HOME/data/public.")] = None,
     hidden: Annotated[Path | None, typer.Option(help="Directory of the hidden pool; by default HOME/data/hidden.")] = None,
-    vocabulary: Annotated[int, typer.Option(min=257, help="Token ids of the tokenizer that is trained.")] = 1024,
+    vocabulary: Annotated[int, typer.Option(min=257, help="Token ids of the tokenizer that is trained.")] = 512,
     json: JsonOption = False,
 ) -> None:
     """Build data from the standard library of this Python: documentation and source, tokenised on the spot."""

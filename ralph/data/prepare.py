@@ -33,7 +33,7 @@ def prepare(
     out: Path,
     *,
     hidden: Path,
-    vocabulary: int = 1024,
+    vocabulary: int = 512,
     documents: Iterable[Document] | None = None,
     corpus: str = "documents",
     hidden_fraction: float = HIDDEN_FRACTION,
