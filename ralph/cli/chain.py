@@ -41,7 +41,8 @@ def run(
     stop = threading.Event()
     with BlockProducer(path, seed=read_seed(seed, seed_file), pace=pace) as producer:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+            # not stop.set() itself: this thread may hold the event's lock while the handler runs in it
+            signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
         mode = "with the nodes" if interval is None else f"every {interval} s"
         emit({"chain": path, "mode": mode, "state": "running"}, [f"making blocks of {path} {mode}"], as_json=json)
         producer.run(stop)
