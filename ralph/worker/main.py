@@ -10,7 +10,11 @@ import os
 import platform
 import sys
 import traceback
+from types import ModuleType
 from typing import Any, NoReturn
+
+if "torch" not in sys.modules:  # docs/adr/0007: a third of torch's import is for compilers, and no rung compiles
+    sys.modules["torch._meta_registrations"] = ModuleType("torch._meta_registrations")
 
 import torch
 
