@@ -1,4 +1,7 @@
-"""``results.tsv``: one line for each experiment, in the columns that people know from earlier research agents."""
+"""``results.tsv``: one line for each experiment, in the columns that people know from earlier research agents.
+
+What was not measured is empty.
+"""
 
 import os
 from collections.abc import Sequence
@@ -32,12 +35,12 @@ def write_results(path: Path, experiments: Sequence[Experiment]) -> None:
 
 
 def _line(experiment: Experiment) -> str:
-    value = 0.0 if experiment.val_bpb is None or experiment.decision is Decision.CRASH else experiment.val_bpb
+    measured = experiment.val_bpb is not None and experiment.decision is not Decision.CRASH
     text = f"{experiment.change}: {experiment.reason}"
     description = "".join(character if character.isprintable() else " " for character in text)
     columns = (
         experiment.tree.hex()[:SHORT],
-        f"{value:.6f}",
+        f"{experiment.val_bpb:.6f}" if measured else "",
         f"{experiment.memory_bytes / 1e9:.1f}",
         experiment.decision.value,
         description,
