@@ -15,8 +15,8 @@ from ralph_devnet.attackers.cast import Role
 from ralph_devnet.words import Names
 
 RunsOf = Literal["reign", "proof"]
-NOT_JUDGED: frozenset[State] = frozenset({"absent", "void", "queued", "deferred"})
-"""States of rows that say nothing about the change itself."""
+UNDECIDED: frozenset[State] = frozenset({"absent", "void", "queued", "deferred"})
+"""States of rows that say nothing about the change itself, unless they carry a measured gain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +83,11 @@ class SubmissionFact:
     """What validators measured of it in this round."""
 
     @property
+    def judged(self) -> bool:
+        """Return whether the change was measured and decided upon; a contest that a new king made void may have been."""
+        return self.state not in UNDECIDED or self.runs is not None
+
+    @property
     def terminal(self) -> bool:
         """Return whether the case is over."""
         return self.state in TERMINAL_STATES
@@ -114,7 +119,7 @@ class CastFact:
         if self.row is None:
             return False
         if self.role.expected is None:
-            return not self.refused and self.row.state not in NOT_JUDGED
+            return not self.refused and self.row.judged
         return self.refused and self.row.reason == self.role.expected.value
 
 
@@ -232,7 +237,7 @@ def _settling(role: Role | None, rows: Sequence[SubmissionFact]) -> SubmissionFa
     over = [row for row in rows if row.terminal]
     expected = [row for row in over if role is not None and role.expected is not None and row.reason == role.expected.value]
     refused = [row for row in over if row.state == "rejected"]
-    judged = [row for row in over if row.state not in NOT_JUDGED]
+    judged = [row for row in over if row.judged]
     return next((one[-1] for one in (expected, refused, judged, over) if one), None)
 
 

@@ -11,7 +11,7 @@ import pytest
 from ralph.protocol.reasons import Reason
 from ralph.protocol.record import Refusal
 from ralph_devnet.attackers.cast import Role
-from ralph_devnet.facts import cast_facts, kings, submissions
+from ralph_devnet.facts import CastFact, cast_facts, kings, submissions
 from ralph_devnet.outcome import Audit, Weights
 from tests.devnet.material import CAST, outcome_of, tried
 from tests.devnet.synthetic import Entering, World, two_crowns
@@ -106,6 +106,14 @@ def test_a_twin_that_never_delivered_was_not_judged(tmp_path: Path) -> None:
     fact = cast_facts([role], submissions(world.history.entries, world.names), world.addresses)[0]
     assert fact.settled
     assert not fact.as_expected
+
+
+def test_a_twin_whose_contest_ended_with_the_king_was_judged_if_he_was_measured(world: World) -> None:
+    row = next(row for row in submissions(world.history.entries, world.names) if row.state == "crowned")
+    void = replace(row, state="void", reason=Reason.INT_PARENT.value)
+    role = Role(name="causal", description="", expected=None, twin=None)
+    assert CastFact(role=role, row=void, twin_name=None, twin_row=None).as_expected
+    assert not CastFact(role=role, row=replace(void, runs=None), twin_name=None, twin_row=None).as_expected
 
 
 def test_a_role_without_a_row_is_missing(world: World) -> None:
