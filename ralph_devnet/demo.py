@@ -38,7 +38,7 @@ POLL_S = 1.0
 AUDIT_TIMEOUT_S = 900.0
 RALPH = ("-P", "-c", "from ralph.cli.main import app; app()")
 """The command `ralph` of this very installation."""
-EXPERIMENTS, SHORT_EXPERIMENTS = 8, 5
+EXPERIMENTS, SHORT_EXPERIMENTS = 8, 10
 VERDICTS = {0: "reproduced", 1: "diverged", 2: "incomplete"}
 
 
