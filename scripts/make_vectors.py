@@ -14,6 +14,7 @@ from ralph.protocol.measurement import Measurement, Score, SignedMeasurement, So
 from ralph.protocol.network import NetworkProfile, devnet_rules
 from ralph.protocol.patch import RecipeTree
 from ralph.protocol.record import Anchor, BeaconRow, CaseRow, LookRow, OutcomeRow, Record, Refusal
+from ralph.protocol.rules import Rules
 from ralph.protocol.submission import Submission
 
 
@@ -22,41 +23,43 @@ def fill(number: int, size: int = 32) -> bytes:
     return bytes([number]) * size
 
 
-def structures() -> dict[str, Canonical]:
-    """Return one value of each hashed or signed structure."""
-    hypothesis = Hypothesis(
-        change="learning rate x2",
-        mechanism="underfit",
-        predicted_gain_bpb=0.2,
-        predicted_low_bpb=0.1,
-        predicted_high_bpb=0.3,
-        falsifier="none",
-    )
-    environment = Environment(
-        system="Linux x86_64", python="3.11", torch="2.13.0", device="cpu", instruction_set="AVX2", threads=1, sandbox="bubblewrap"
-    )
-    announcement = Announcement(
-        tree=fill(1),
-        parent=fill(2),
-        hotkey="5F",
-        track="small-lm-cpu",
-        hypothesis=hypothesis.digest(),
-        environment=environment.digest(),
-        salt=fill(3),
-    )
-    claim = RunClaim(
-        rung="C1",
-        seed=7,
-        steps=100,
-        batch_rows=16,
-        sequence=64,
-        tokens=102_400,
-        parameters=60_000,
-        transcript_root=fill(4),
-        segments_root=fill(5),
-        weights=fill(6),
-        final_loss_nats=3.25,
-    )
+HYPOTHESIS = Hypothesis(
+    change="learning rate x2",
+    mechanism="underfit",
+    predicted_gain_bpb=0.2,
+    predicted_low_bpb=0.1,
+    predicted_high_bpb=0.3,
+    falsifier="none",
+)
+ENVIRONMENT = Environment(
+    system="Linux x86_64", python="3.11", torch="2.13.0", device="cpu", instruction_set="AVX2", threads=1, sandbox="bubblewrap"
+)
+ANNOUNCEMENT = Announcement(
+    tree=fill(1),
+    parent=fill(2),
+    hotkey="5F",
+    track="small-lm-cpu",
+    hypothesis=HYPOTHESIS.digest(),
+    environment=ENVIRONMENT.digest(),
+    salt=fill(3),
+)
+CLAIM = RunClaim(
+    rung="C1",
+    seed=7,
+    steps=100,
+    batch_rows=16,
+    sequence=64,
+    tokens=102_400,
+    parameters=60_000,
+    transcript_root=fill(4),
+    segments_root=fill(5),
+    weights=fill(6),
+    final_loss_nats=3.25,
+)
+
+
+def measured() -> Measurement:
+    """Return a scored measurement."""
     score = Score(
         val_bpb=2.5,
         claimed_bpb=2.5,
@@ -68,7 +71,7 @@ def structures() -> dict[str, Canonical]:
         claims=fill(7),
         sources=(SourceValue(source="code", val_bpb=2.25, documents=800),),
     )
-    measurement = Measurement(
+    return Measurement(
         round=3,
         executor="5V",
         role="challenger",
@@ -77,7 +80,7 @@ def structures() -> dict[str, Canonical]:
         rung="C1",
         seed=2**64 - 1,
         executed=True,
-        environment=environment.digest(),
+        environment=ENVIRONMENT.digest(),
         transcript_root=fill(4),
         segments_root=fill(5),
         weights=fill(6),
@@ -86,27 +89,29 @@ def structures() -> dict[str, Canonical]:
         score=score,
         failure=None,
     )
-    signed = SignedMeasurement(measurement=measurement, signature=fill(8, 64))
+
+
+def record_of(rules: Rules) -> Record:
+    """Return a Record with one of everything."""
     case = CaseRow(
         hotkey="5F",
         coldkey="5C",
-        announcement=announcement.digest(),
+        announcement=ANNOUNCEMENT.digest(),
         parent=fill(2, 8),
         bundle=fill(9),
         tree=fill(1),
         normalised=fill(10),
         patch=fill(11),
-        hypothesis=hypothesis,
-        environment=environment.digest(),
-        claims=(claim,),
+        hypothesis=HYPOTHESIS,
+        environment=ENVIRONMENT.digest(),
+        claims=(CLAIM,),
         stage="screen",
         refusal=Refusal(gate="novelty", reason="INT-DUP", detail="copy"),
     )
     look = LookRow(runs=4, gain_bpb=0.2, standard_error_bpb=0.01, statistic=20.0, threshold=6.32, entry=1, alpha=0.004)
     outcome = OutcomeRow(case=case.case, state="rejected", reason="INT-DUP", detail="copy", look=look)
     beacon = BeaconRow(name="B2", block=21, block_hash=fill(12), drand_round=22, drand_signature=fill(13, 64), beacon=fill(14))
-    rules = devnet_rules(genesis_tree=fill(2), manifest=fill(15), vocabulary=1024, hidden=fill(16))
-    record = Record(
+    return Record(
         round=3,
         track=rules.track,
         chain=fill(17),
@@ -115,21 +120,26 @@ def structures() -> dict[str, Canonical]:
         previous=fill(18),
         beacons=(beacon,),
         king=fill(2),
-        environments=(environment,),
+        environments=(ENVIRONMENT,),
         cases=(case,),
-        measurements=(signed,),
+        measurements=(SignedMeasurement(measurement=measured(), signature=fill(8, 64)),),
         outcomes=(outcome,),
         crown=None,
     )
+
+
+def structures() -> dict[str, Canonical]:
+    """Return one value of each hashed or signed structure."""
+    rules = devnet_rules(genesis_tree=fill(2), manifest=fill(15), vocabulary=1024, hidden=fill(16))
     return {
-        "hypothesis": hypothesis,
-        "environment": environment,
-        "announcement": announcement,
-        "run-claim": claim,
+        "hypothesis": HYPOTHESIS,
+        "environment": ENVIRONMENT,
+        "announcement": ANNOUNCEMENT,
+        "run-claim": CLAIM,
         "manifest": manifest_of({"licence": b"Apache-2.0\n", "patch.diff": b"diff"}),
-        "submission": Submission(hotkey="5F", announcement=announcement.digest(), nonce=fill(19), bundle=fill(9), signature=fill(20, 64)),
-        "measurement": measurement,
-        "record": record,
+        "submission": Submission(hotkey="5F", announcement=ANNOUNCEMENT.digest(), nonce=fill(19), bundle=fill(9), signature=fill(20, 64)),
+        "measurement": measured(),
+        "record": record_of(rules),
         "anchor": Anchor(round=3, size=4, root=fill(21), record=fill(22), measurements=None, hidden=fill(16), previous=fill(23)),
         "network-profile": NetworkProfile(name="devnet", chain=fill(17), netuid=1, rules=rules),
     }

@@ -121,11 +121,10 @@ def sandbox(*, full: bool) -> Iterator[Probe]:
     except RalphError as error:
         yield Probe(name="sandbox", state=State.FAILED, detail=error.code, fix=error.detail)
         return
-    open_ = [attack for attack in report.findings if not attack.blocked]
-    for attack in open_:
+    for attack in report.succeeded:
         fix = "do not run foreign code on this machine; report this"
         yield Probe(name="sandbox", state=State.FAILED, detail=f"{attack.name} succeeded: {attack.detail}", fix=fix)
-    if not open_:
+    if report.passed:
         detail = f"{len(report.findings)} attacks blocked in {report.duration_s:.1f} s"
         yield Probe(name="sandbox", state=State.OK, detail=detail)
     for weakness in report.weaknesses:

@@ -25,13 +25,18 @@ class PreflightReport:
     duration_s: float
 
     @property
+    def succeeded(self) -> tuple[Attack, ...]:
+        """Return the attacks that got through."""
+        return tuple(attack for attack in self.findings if not attack.blocked)
+
+    @property
     def passed(self) -> bool:
         """Whether every attack was blocked."""
-        return all(attack.blocked for attack in self.findings)
+        return not self.succeeded
 
     def require(self) -> None:
         """Raise SandboxUnavailable with the attacks that got through, if any did."""
-        open_ = [f"{attack.name} ({attack.detail})" for attack in self.findings if not attack.blocked]
-        if open_:
-            detail = f"attacks on our own sandbox succeeded: {'; '.join(open_)}"
+        if not self.passed:
+            named = "; ".join(f"{attack.name} ({attack.detail})" for attack in self.succeeded)
+            detail = f"attacks on our own sandbox succeeded: {named}"
             raise SandboxUnavailable(f"{detail}; do not run foreign code on this machine, see `ralph doctor --full`")

@@ -36,9 +36,9 @@ from ralph.validator.services import Services
 
 logger = logging.getLogger(__name__)
 
-MAX_CASE_BYTES = 1 << 20
+MAX_EVENT_BYTES = 1 << 20
 MAX_MEASUREMENT_BYTES = 1 << 16
-MAX_CLAIMS_BYTES = 1 << 28
+MAX_PRIVATE_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,7 @@ class RoundWork:
             if payload is None:
                 payload = self._one_case(intake, entrant).to_bytes()
                 self._services.events.append("case", key, payload)
-            row = CaseRow.from_bytes(payload, limit=MAX_CASE_BYTES)
+            row = CaseRow.from_bytes(payload, limit=MAX_EVENT_BYTES)
             intake.remember(row)
             rows.append(row)
         return tuple(rows)
@@ -188,11 +188,11 @@ class RoundWork:
         if payload is None:
             payload = encode([need.seed, private.put(measured.initial.data)])
             self._services.events.append("initial", key, payload)
-        seed, digest = decode(payload, limit=MAX_CASE_BYTES)
+        seed, digest = decode(payload, limit=MAX_EVENT_BYTES)
         if seed == need.seed:
             return measured.measurement
         rung = self._rules.rung(self._rules.crown.rung)
-        failure = seed_decides(private.get(digest, limit=MAX_CLAIMS_BYTES), measured.initial.data, rung)
+        failure = seed_decides(private.get(digest, limit=MAX_PRIVATE_BYTES), measured.initial.data, rung)
         return measured.measurement if failure is None else measured.measurement.model_copy(update={"score": None, "failure": failure})
 
     def _king_losses(self) -> NDArray[np.float64] | None:
@@ -200,7 +200,7 @@ class RoundWork:
         digest = self._services.events.get("king-claims", self._throne.king.tree.hex())
         if digest is None:
             return None
-        data = self._services.private.get(digest, limit=MAX_CLAIMS_BYTES)
+        data = self._services.private.get(digest, limit=MAX_PRIVATE_BYTES)
         return cast("NDArray[np.float64]", np.frombuffer(data, np.float64).reshape(len(self._services.hidden), -1))
 
     def _work(self, need: Need, cases: Sequence[CaseRow], king: RecipeTree) -> Work:

@@ -16,10 +16,14 @@ from ralph.judge.decide import decide
 from ralph.judge.plan import Need, seeds
 from ralph.miner.announce import prepare, slot_of
 from ralph.miner.prove import run_files
+from ralph.miner.services import MinerServices
 from ralph.miner.submit import bundle_files, publish
 from ralph.protocol.lineage import KingRun, Throne
+from ralph.protocol.patch import RecipeTree
+from ralph.protocol.rules import Rules
 from ralph.validator.intake import Docket, Intake
 from ralph.validator.measure import Bench, Work
+from ralph.validator.services import Services
 from ralph_devnet.attackers.sources import Scripted, hypothesis
 from ralph_devnet.bench.registry import Context, Figure
 from ralph_devnet.bench.world import SEED, devnet
@@ -40,31 +44,57 @@ def loop_stages(context: Context) -> list[Figure]:
     return [Figure.of(stage, "s wall", values) for stage, values in times.items()]
 
 
+class Stopwatch:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, float] = {}
+
+    def timed(self, stage: str, work: Callable[[], Any]) -> Any:
+        """Do the work of one stage and return its result."""
+        started = time.perf_counter()
+        result = work()
+        self.found[stage] = time.perf_counter() - started
+        return result
+
+
 async def _stages(miner_config: Path, validator_config: Path) -> dict[str, float]:
     miner = await miner_services(load_config(miner_config))
     validator = await validator_services(load_config(validator_config))
-    rules = miner.profile.rules
-    king = miner.genesis
+    try:
+        watch = Stopwatch()
+        _judged(validator, watch, *_submitted(miner, watch))
+        return watch.found
+    finally:
+        for services in (miner, validator):
+            await services.chain.close()
+
+
+def _submitted(miner: MinerServices, watch: Stopwatch) -> tuple[Entrant, RecipeTree]:
+    """Announce a patch, prove it and publish its bundle."""
+    rules, king = miner.profile.rules, miner.genesis
+    timed = watch.timed
     rung = rules.rung(rules.crown.rung)
-    drawn = seeds(rules, beacon=BEACON, round_index=1, purpose="screen", count=1)
-    found: dict[str, float] = {}
-
-    def timed(stage: str, work: Callable[[], Any]) -> Any:
-        started = time.perf_counter()
-        result = work()
-        found[stage] = time.perf_counter() - started
-        return result
-
     tree = knobs.edit(king, {"learning_rate": 0.005})
     if tree is None:
         raise ValueError("the genesis recipe has no learning rate to edit")
     entry = timed(
         "announce: diff and preimage", lambda: prepare(miner, Scripted(tree=tree, hypothesis=hypothesis("bench")), king, round_index=1)
     )
-    runs = timed("prove: one C1 run of the miner", lambda: run_files(miner, entry, rung, drawn[0]))
+    runs = timed("prove: one C1 run of the miner", lambda: run_files(miner, entry, rung, _screen_seeds(rules)[0]))
     files = bundle_files(miner, entry, runs)
     bundle = timed("submit: bundle and signature", lambda: publish(miner, entry, files, beacon_one=BEACON))
-    entrant = Entrant(hotkey=miner.hotkey.key_id, coldkey="c", registered_at=0, slot=slot_of(miner, entry, bundle=bundle))
+    return Entrant(hotkey=miner.hotkey.key_id, coldkey="c", registered_at=0, slot=slot_of(miner, entry, bundle=bundle)), tree
+
+
+def _screen_seeds(rules: Rules) -> tuple[int, ...]:
+    return seeds(rules, beacon=BEACON, round_index=1, purpose="screen", count=1)
+
+
+def _judged(validator: Services, watch: Stopwatch, entrant: Entrant, tree: RecipeTree) -> None:
+    """Take the submission in, measure it beside the king, and decide."""
+    rules, king = validator.profile.rules, validator.genesis
+    drawn, timed = _screen_seeds(rules), watch.timed
     docket = Docket(
         round_index=1,
         throne=Throne.genesis(king.digest()),
@@ -104,8 +134,5 @@ async def _stages(miner_config: Path, validator_config: Path) -> dict[str, float
             throne, round_index=1, beacon_two=BEACON, cases=[row], measurements=[beside.measurement, measured.measurement], rules=rules
         ),
     )
-    found["of a measurement: training, CPU"] = measured.train_cpu_s
-    found["of a measurement: probes, CPU"] = measured.score_cpu_s
-    for services in (miner, validator):
-        await services.chain.close()
-    return found
+    watch.found["of a measurement: training, CPU"] = measured.train_cpu_s
+    watch.found["of a measurement: probes, CPU"] = measured.score_cpu_s
