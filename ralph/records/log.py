@@ -14,51 +14,15 @@ Not promised: that the log was never replaced by a shorter one. Whoever must kno
 import hashlib
 import sqlite3
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Protocol
-
-from pydantic import Field
+from typing import Protocol
 
 from ralph.errors import CorruptStateError
-from ralph.interfaces import Signer
-from ralph.protocol.canonical import U64, Canonical, Digest
-from ralph.protocol.keys import verify_record_key
 
 HASH_BYTES = 32
 MAX_SIZE = 2**63 - 1
 """What SQLite's integers hold."""
 
 EMPTY_ROOT = hashlib.sha256(b"").digest()
-
-
-class Checkpoint(Canonical):
-    """The head of a log at a block."""
-
-    TAG: ClassVar[str] = "recipe-net/checkpoint/v1"
-
-    size: U64
-    root: Digest
-    round: U64
-    block: U64
-    previous: Digest | None
-    """Digest of the anchor before this one; None for the first."""
-
-
-class SignedCheckpoint(Canonical):
-    """A Checkpoint with the record key's ed25519 signature over its digest. Says who, never that it is true."""
-
-    TAG: ClassVar[str] = "recipe-net/signed-checkpoint/v1"
-
-    checkpoint: Checkpoint
-    signature: Annotated[bytes, Field(min_length=64, max_length=64)]
-
-    def signed_by(self, public: bytes) -> bool:
-        """Return whether the ed25519 key ``public`` signed this; which key must have is the caller's knowledge."""
-        return verify_record_key(public, self.checkpoint.digest(), self.signature)
-
-
-def sign_checkpoint(checkpoint: Checkpoint, signer: Signer) -> SignedCheckpoint:
-    """Sign ``checkpoint`` with a record key."""
-    return SignedCheckpoint(checkpoint=checkpoint, signature=signer.sign(checkpoint.digest()))
 
 
 class Nodes(Protocol):

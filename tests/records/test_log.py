@@ -6,17 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ralph.chain.wallet import RecordKey
-from ralph.errors import CorruptStateError, UntrustedInputError
+from ralph.errors import CorruptStateError
 from ralph.records.log import (
     EMPTY_ROOT,
     MAX_SIZE,
-    Checkpoint,
     MerkleLog,
-    SignedCheckpoint,
     leaf_hash,
     node_hash,
-    sign_checkpoint,
     verify_consistency,
     verify_inclusion,
 )
@@ -295,39 +291,3 @@ def test_damaged_nodes_stop_the_process_instead_of_giving_another_root(damage: s
         log.append(b"next")
     assert log.size == 7
     connection.close()
-
-
-CHECKPOINT = Checkpoint(size=8, root=ROOTS[8], round=3, block=140, previous=None)
-
-
-def test_a_signed_checkpoint_survives_the_wire_and_names_its_signer() -> None:
-    key, other = RecordKey(b"a" * 32), RecordKey(b"b" * 32)
-    signed = SignedCheckpoint.from_bytes(sign_checkpoint(CHECKPOINT, key).to_bytes(), limit=1024)
-    assert signed.checkpoint == CHECKPOINT
-    assert signed.signed_by(key.public_key)
-    assert not signed.signed_by(other.public_key)
-
-
-@pytest.mark.parametrize("change", [{"size": 9}, {"root": ROOTS[7]}, {"round": 4}, {"block": 141}, {"previous": ROOTS[1]}])
-def test_a_checkpoint_changed_in_any_field_is_not_signed(change: dict[str, object]) -> None:
-    key = RecordKey(b"a" * 32)
-    signature = sign_checkpoint(CHECKPOINT, key).signature
-    forged = SignedCheckpoint(checkpoint=CHECKPOINT.model_copy(update=change), signature=signature)
-    assert not forged.signed_by(key.public_key)
-
-
-def test_the_bytes_of_a_checkpoint_are_frozen() -> None:
-    assert CHECKPOINT.digest().hex() == "8ff9056b09af26cb7863ef77c63713f2d7579b8d1e5a8ea8bdfa9494cea9e9a1"
-
-
-def test_a_checkpoint_with_every_byte_changed_in_turn_is_refused_or_unsigned() -> None:
-    key = RecordKey(b"a" * 32)
-    data = sign_checkpoint(CHECKPOINT, key).to_bytes()
-    honest = 0
-    for at in range(len(data)):
-        try:
-            parsed = SignedCheckpoint.from_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], limit=1024)
-        except UntrustedInputError:
-            continue
-        honest += parsed.signed_by(key.public_key)
-    assert honest == 0

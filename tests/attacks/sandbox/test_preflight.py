@@ -1,7 +1,6 @@
 """The whole attack suite against the real sandbox, and against no sandbox at all."""
 
 import json
-import os
 import socket
 import struct
 import subprocess
@@ -68,13 +67,13 @@ def test_the_same_probes_succeed_where_there_is_no_sandbox() -> None:
     ours, theirs = socket.socketpair()
     code = "import os, sys; os.dup2(int(sys.argv[1]), 3); from ralph.sandbox.attacks import probes; probes.main(3)"
     # the probes keep their answers in the scratch folder, so they get one of their own, and leave no shared memory behind
-    own = 'mount -t tmpfs tmpfs /tmp && exec setpriv --inh-caps=-all "$@"'
-    hide = ["unshare", "--user", "--map-root-user", "--mount", "--ipc", "sh", "-c", own, "sh"]
+    own = 'mount --bind "$1" /mnt && mount --bind "$2" /media && mount -t tmpfs tmpfs /tmp && shift 2 && exec setpriv --inh-caps=-all "$@"'
+    hide = ["unshare", "--user", "--map-root-user", "--mount", "--ipc", "sh", "-c", own, "sh", str(PROJECT), str(PACKAGES)]
     with ours, theirs:
         attacker = subprocess.Popen(
-            [*hide, sys.executable, "-c", code, str(theirs.fileno())],
-            cwd=PROJECT,
-            env={"PYTHONPATH": os.pathsep.join([str(PROJECT), str(PACKAGES)]), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "BAIT": "1"},
+            [*hide, str(Path(sys.executable).resolve()), "-c", code, str(theirs.fileno())],
+            cwd="/",
+            env={"PYTHONPATH": "/mnt:/media", "PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "BAIT": "1"},
             pass_fds=[theirs.fileno()],
         )
         with attacker:
