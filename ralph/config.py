@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ralph.errors import ConfigurationError
 from ralph.protocol.network import NetworkProfile
+from ralph.store.files import replace_file
 
 HOME_VARIABLE = "RALPH_HOME"
 
@@ -78,7 +79,6 @@ def load_config(path: Path) -> Config:
 
 def save_config(path: Path, config: Config) -> None:
     """Write a node's TOML."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, _without_none(config.model_dump(mode="json")))
 
 
@@ -92,7 +92,6 @@ def load_profile(path: Path) -> NetworkProfile:
 
 def save_profile(path: Path, profile: NetworkProfile) -> None:
     """Write a network profile as TOML, digests in hexadecimal."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, _hexadecimal(profile.value()))
 
 
@@ -108,12 +107,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, plain: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("wb") as file:
-        tomli_w.dump(plain, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    replace_file(path, tomli_w.dumps(plain).encode())
 
 
 def _absolute(config: Config, base: Path) -> dict[str, Any]:

@@ -3,12 +3,11 @@
 What was not measured is empty.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from ralph.agent.experiment import Decision, Experiment
-from ralph.errors import InfrastructureError
+from ralph.store.files import replace_file
 
 COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")
 SHORT = 12
@@ -19,19 +18,10 @@ def write_results(path: Path, experiments: Sequence[Experiment]) -> None:
     """Replace the file at ``path`` by a table of all experiments.
 
     Raises:
-        InfrastructureError: The file system refuses.
+        ConfigurationError, InfrastructureError: The file system refuses, see ``replace_file``.
     """
     lines = ["\t".join(COLUMNS), *(_line(experiment) for experiment in experiments)]
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise InfrastructureError(f"cannot write {path}: {error}") from error
+    replace_file(path, ("\n".join(lines) + "\n").encode())
 
 
 def _line(experiment: Experiment) -> str:

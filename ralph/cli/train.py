@@ -1,4 +1,7 @@
-"""`ralph train`: train a recipe once, by the same host code, in the same sandbox and with the same budget as a validator."""
+"""`ralph train`: train a recipe once, by the same host code, in the same sandbox and with the same budget as a validator.
+
+A run has a directory. It can be killed at any time and goes on with ``--resume``, to the same bytes.
+"""
 
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +27,8 @@ from ralph.repository.trees import materialise, read_tree
 from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.sandbox.limits import limits_for
 from ralph.train import host
+from ralph.train.directory import finish, identity, journal_of
+from ralph.train.journal import Journal
 from ralph.train.run import RunJob, RunResult, StepReport
 
 DOCUMENTS = 256
@@ -40,6 +45,8 @@ def train(
     data: Annotated[Path | None, typer.Option(help="Public data; by default those of --config, else HOME/data/public.")] = None,
     config: Annotated[Path | None, typer.Option(help="A node's TOML, for its data and its network's ladder.")] = None,
     documents: Annotated[int, typer.Option(min=1, help="Public validation documents to score at the end.")] = DOCUMENTS,
+    out: Annotated[Path | None, typer.Option(help="Directory of the run; by default one of its own under HOME/runs.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the same run after a kill, at its last boundary.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Train a recipe once and print what a bundle would claim of the run.
@@ -52,13 +59,17 @@ def train(
         raise ConfigurationError(f"there is no recipe in {recipe}")
     tree = genesis_recipe() if recipe is None else read_tree(recipe)
     rows = opened.validation.rows(min(documents, len(opened.validation)), scale.sequence)
+    directory = (out or default_home() / "runs" / f"{scale.name}-{tree.digest().hex()[:8]}-{seed}").absolute()
+    run = identity(tree=tree.digest(), rung=scale, seed=seed, data=opened.manifest.digest())
+    journal = journal_of(directory, run, resume=resume)
     with tempfile.TemporaryDirectory(prefix="ralph-train-") as folder:
-        directory = Path(folder) / "recipe"
-        materialise(tree, directory)
-        job = RunJob(recipe=directory, rung=scale, seed=seed, vocabulary=opened.vocabulary, limits=limits_for(scale))
+        materialise(tree, Path(folder) / "recipe")
+        job = RunJob(recipe=Path(folder) / "recipe", rung=scale, seed=seed, vocabulary=opened.vocabulary, limits=limits_for(scale))
         with progress(f"train {scale.name}", quiet=json) as meter:
-            result, val_bpb = _run(job, opened, rows, meter)
+            result, val_bpb = _run(job, opened, rows, journal, meter)
     value = _value(result, val_bpb, tree.digest(), scale, len(rows))
+    finish(journal, result, value)
+    value["directory"] = str(directory)
     emit(value, list(_lines(value)), as_json=json)
 
 
@@ -78,15 +89,15 @@ def _opened(name: str, data: Path | None, config: Path | None) -> tuple[Rung, Da
     return scale, open_data(data, expect=expect or read_manifest(data, DataManifest).digest())
 
 
-def _run(job: RunJob, data: DataSet, rows: Rows, meter: Meter) -> tuple[RunResult, float]:
+def _run(job: RunJob, data: DataSet, rows: Rows, journal: Journal, meter: Meter) -> tuple[RunResult, float]:
     """Train and ask for the claimed losses on public documents."""
 
     def report(step: StepReport) -> None:
-        speed = step.tokens / step.wall_s if step.wall_s > 0 else 0.0
+        speed = step.tokens_now / step.wall_s if step.wall_s > 0 else 0.0
         meter.update(step.step, step.steps, f"loss {step.loss_nats:.4f} nats, {speed:,.0f} tokens/s")
 
     with host.start(job, sandbox=BubblewrapSandbox(), data=data) as run:
-        result = run.train(on_step=report)
+        result = run.train(on_step=report, journal=journal)
         losses = claims.collect(run.claim, rows, batch_rows=BATCH_ROWS, key=digest(KEY_TAG, {"seed": job.seed}))
     return result, bits_per_byte(float(np.sum(losses)), int(rows.byte_counts.sum()))
 
@@ -118,6 +129,7 @@ def _microseconds(result: RunResult) -> list[int]:
 
 def _lines(value: dict[str, Any]) -> Iterator[str]:
     yield f"rung {value['rung']}, seed {value['seed']}, tree {value['tree']}"
+    yield f"weights, transcript and summary: {value['directory']}"
     for name in ("transcript_root", "segments_root", "weights"):
         yield f"{name}: {value[name]}"
     yield f"val_bpb is the recipe's own claim on {value['documents']} public documents"

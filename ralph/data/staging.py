@@ -5,13 +5,10 @@ build leaves the target as it was; what a killed one leaves beside it is removed
 the staging directory keeps two builds of one target apart.
 """
 
-import errno
 import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,10 +16,10 @@ from typing import Self
 from ralph.data.layout import MANIFEST
 from ralph.errors import ConfigurationError, InfrastructureError
 from ralph.protocol.data import StoredFile
+from ralph.store.files import disk_errors, sync_directory
 
 PUBLIC_MODE = 0o755
 PRIVATE_MODE = 0o700
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Staging:
@@ -76,7 +73,7 @@ class Staging:
             if self.target.exists():
                 self.target.rename(self._replaced)
             self.path.rename(self.target)
-            _sync(self.target.parent)
+            sync_directory(self.target.parent)
             shutil.rmtree(self._replaced, ignore_errors=True)
 
     def _release(self) -> None:
@@ -121,24 +118,3 @@ class Staging:
             return False
         locked = os.fstat(self._lock)
         return (status.st_dev, status.st_ino) == (locked.st_dev, locked.st_ino)
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn failures of writing into ours: OPS-DISK when there is no room, a setting when it is forbidden."""
-    try:
-        yield
-    except PermissionError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror}; choose a directory of your own") from error
-    except OSError as error:
-        if error.errno in FULL:
-            raise InfrastructureError(f"no room to write {path}: {error.strerror}; free space and start again", code="OPS-DISK") from error
-        raise InfrastructureError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

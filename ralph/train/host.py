@@ -4,7 +4,8 @@ Steps of a run (``TrainingRun.train``):
 1. the plan is fixed from the recipe's configuration and the rung's budget, before anything starts;
 2. the worker says hello, is seeded and builds the recipe;
 3. the state at step 0 is committed, then one batch after the other is served in the order fixed by the seed;
-4. the state is committed at every boundary of the plan, and every step is an entry of the transcript;
+4. the state is committed at every boundary of the plan, and every step is an entry of the transcript; a journal, where there is
+   one, then holds all that a new process needs to go on;
 5. the weights are received, counted and checked to be finite.
 
 Everything but clocks and CPU seconds in the result repeats bit for bit on the same stack.
@@ -28,6 +29,7 @@ from ralph.protocol.canonical import envelope
 from ralph.protocol.rules import Rung
 from ralph.train import finite, safetensors, segments, wire
 from ralph.train.channel import WorkerChannel
+from ralph.train.journal import Journal, Past
 from ralph.train.plan import Plan, plan
 from ralph.train.run import RunJob, RunResult, StepReport
 from ralph.train.safetensors_header import TensorLimits
@@ -76,10 +78,11 @@ def train(
     on_step: Callable[[StepReport], None] | None = None,
     states: StateSink | None = None,
     resume: Boundary | None = None,
+    journal: Journal | None = None,
 ) -> RunResult:
     """Run one training in a sandbox of its own. See ``TrainingRun.train``."""
     with start(job, sandbox=sandbox, data=data) as run:
-        return run.train(on_step=on_step, states=states, resume=resume)
+        return run.train(on_step=on_step, states=states, resume=resume, journal=journal)
 
 
 class TrainingRun:
@@ -99,6 +102,7 @@ class TrainingRun:
         states: StateSink | None = None,
         resume: Boundary | None = None,
         until: int | None = None,
+        journal: Journal | None = None,
     ) -> RunResult:
         """Run the plan, or the stretch of it from ``resume`` to the step ``until``.
 
@@ -107,19 +111,22 @@ class TrainingRun:
             states: Takes the training state of every boundary, the first one included.
             resume: A committed state to continue from instead of step 0. The transcript then begins there.
             until: Last step to run; None runs the plan to its end.
+            journal: Continues what an earlier process began, as if there had been only one, and takes the states instead of ``states``.
 
         Raises:
             UntrustedInputError: The recipe's fault, with its reason code.
             InfrastructureError: Ours.
         """
+        past = journal.past(self.plan) if journal is not None else None
+        resume, states = (past.boundary if past else resume), (journal or states)
         first, last = (resume.step if resume else 0), (self.plan.steps if until is None else until)
-        if not 0 <= first < last <= self.plan.steps:
+        if not 0 <= first <= last <= self.plan.steps or (first == last and past is None):
             raise ConfigurationError(f"cannot run from step {first} to {last} of {self.plan.steps}")
         hello = self.channel.hello()
         self._check_parameters(self.channel.setup(self._setup_header()))
         if resume is not None:
             self.channel.load(resume.tensors(state_limits(self._job.rung)))
-        log = _Log(self._job.seed, self.plan, first, self._commit(first, states))
+        log = self._log(first, past, self._commit(first, states))
         started = time.monotonic()
         batch = self._order.batch(first)
         for step in range(first + 1, last + 1):
@@ -131,6 +138,8 @@ class TrainingRun:
             microseconds = (time.perf_counter_ns() - begun) // 1000
             boundary = self._commit(step, states) if step in self.plan.boundaries else None
             report = log.add(step, loss, norm, boundary, microseconds, wall_s=time.monotonic() - started)
+            if boundary is not None and journal is not None:
+                journal.advance(log.writer, log.microseconds)
             if on_step is not None:
                 on_step(report)
         return self._result(log, hello)
@@ -150,6 +159,13 @@ class TrainingRun:
             "threads": self._job.limits.threads,
             "seed": self._job.seed,
         }
+
+    def _log(self, first: int, past: Past | None, state: bytes) -> "_Log":
+        if past is None:
+            return _Log(self.plan, TranscriptWriter(seed=self._job.seed, plan=self.plan, start_step=first, start_state=state), [])
+        if state != past.boundary.digest:
+            raise UntrustedInputError("RUN-SHAPE", f"the state of step {first} came back changed after it was loaded")
+        return _Log(self.plan, past.writer, list(past.microseconds))
 
     def _commit(self, step: int, states: StateSink | None) -> bytes:
         tensors = self.channel.tensors(wire.Kind.STATE, state_limits(self._job.rung))
@@ -172,7 +188,8 @@ class TrainingRun:
             detail = f"{peak} bytes of memory at the peak, rung {self._job.rung.name} allows {self._job.rung.max_memory_bytes}"
             raise UntrustedInputError("RUN-OOM", detail)
         timing = envelope(TIMING_TAG, log.microseconds)
-        tail = log.losses[-max(1, len(log.losses) // 10) :]
+        losses, boundaries = log.writer.losses, log.writer.boundaries
+        tail = losses[-max(1, len(losses) // 10) :]
         return RunResult(
             plan=self.plan,
             seed=self._job.seed,
@@ -180,14 +197,14 @@ class TrainingRun:
             transcript_root=log.writer.root,
             timing=timing,
             timing_digest=hashlib.sha256(timing).digest(),
-            segments=tuple(log.boundaries.values()),
-            segments_root=segments.root(tuple(log.boundaries), tuple(log.boundaries.values())),
+            segments=tuple(boundaries.values()),
+            segments_root=segments.root(tuple(boundaries), tuple(boundaries.values())),
             weights=weights,
             weights_digest=hashlib.sha256(weights).digest(),
             parameters=parameters,
             final_loss_nats=sum(tail) / len(tail),
-            losses=tuple(log.losses),
-            gradient_norms=tuple(log.norms),
+            losses=tuple(losses),
+            gradient_norms=tuple(log.writer.gradient_norms),
             worker_cpu_s=self._worker.cpu_seconds(),
             host_cpu_s=time.thread_time() - self._started_cpu,
             wall_s=time.monotonic() - self._started,
@@ -199,23 +216,23 @@ class TrainingRun:
 class _Log:
     """Both streams of a run: the transcript without clocks, and the timing."""
 
-    def __init__(self, seed: int, fixed: Plan, first: int, state: bytes) -> None:
-        self._plan = fixed
-        self.writer = TranscriptWriter(seed=seed, plan=fixed, start_step=first, start_state=state)
-        self.boundaries = {first: state}
-        self.losses: list[float] = []
-        self.norms: list[float] = []
-        self.microseconds: list[int] = []
+    def __init__(self, fixed: Plan, writer: TranscriptWriter, microseconds: list[int]) -> None:
+        self._plan, self.writer, self.microseconds = fixed, writer, microseconds
+        self._first = max(writer.boundaries)
 
     def add(self, step: int, loss: bytes, norm: bytes, boundary: bytes | None, microseconds: int, *, wall_s: float) -> StepReport:
         loss_nats, gradient_norm = float_of(loss), float_of(norm)
         if not math.isfinite(loss_nats) or not math.isfinite(gradient_norm):
             raise UntrustedInputError("RUN-NAN", f"step {step}: loss {loss_nats}, gradient norm {gradient_norm}")
-        tokens = step * self._plan.batch_rows * self._plan.sequence
-        self.writer.append(step=step, tokens=tokens, loss=loss, gradient_norm=norm, boundary=boundary)
-        if boundary is not None:
-            self.boundaries[step] = boundary
-        self.losses.append(loss_nats)
-        self.norms.append(gradient_norm)
+        step_tokens = self._plan.batch_rows * self._plan.sequence
+        self.writer.append(step=step, tokens=step * step_tokens, loss=loss, gradient_norm=norm, boundary=boundary)
         self.microseconds.append(microseconds)
-        return StepReport(step=step, steps=self._plan.steps, tokens=tokens, loss_nats=loss_nats, gradient_norm=gradient_norm, wall_s=wall_s)
+        return StepReport(
+            step=step,
+            steps=self._plan.steps,
+            tokens=step * step_tokens,
+            tokens_now=(step - self._first) * step_tokens,
+            loss_nats=loss_nats,
+            gradient_norm=gradient_norm,
+            wall_s=wall_s,
+        )

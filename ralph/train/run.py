@@ -30,10 +30,13 @@ class StepReport:
     step: int
     steps: int
     tokens: int
+    """Trained since step 0."""
+    tokens_now: int
+    """Trained by this process, which may have continued another's run."""
     loss_nats: float
     gradient_norm: float
     wall_s: float
-    """Seconds since the first step began."""
+    """Seconds since this process's first step began."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

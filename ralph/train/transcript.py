@@ -44,12 +44,39 @@ class TranscriptWriter:
         self._head = _head(seed, plan, start_step, start_state)
         self._entries: list[list[Any]] = []
         self.root = digest(HEAD_TAG, self._head)
+        self.boundaries = {start_step: start_state}
+        """Step -> digest of the state committed there."""
+
+    @classmethod
+    def continued(cls, data: bytes, plan: Plan) -> "TranscriptWriter":
+        """Return a writer that goes on after the last entry of a transcript from step 0.
+
+        Raises:
+            UntrustedInputError: as ``verify``.
+        """
+        seed, start, entries, _ = _opened(data, plan, limit=MAX_BYTES)
+        writer = cls(seed=seed, plan=plan, start_step=0, start_state=start)
+        for step, _, loss, norm, boundary in entries:
+            writer.append(step=step, tokens=step * plan.batch_rows * plan.sequence, loss=loss, gradient_norm=norm, boundary=boundary)
+        return writer
+
+    @property
+    def losses(self) -> list[float]:
+        """Return the loss of every step so far, in nats."""
+        return [float_of(entry[2]) for entry in self._entries]
+
+    @property
+    def gradient_norms(self) -> list[float]:
+        """Return the gradient norm of every step so far."""
+        return [float_of(entry[3]) for entry in self._entries]
 
     def append(self, *, step: int, tokens: int, loss: bytes, gradient_norm: bytes, boundary: bytes | None) -> None:
         """Add the entry of one step."""
         entry = [step, tokens, loss, gradient_norm, boundary]
         self.root = _link(self.root, entry)
         self._entries.append(entry)
+        if boundary is not None:
+            self.boundaries[step] = boundary
 
     def to_bytes(self) -> bytes:
         """Return the whole transcript."""
@@ -62,23 +89,9 @@ def verify(data: bytes, plan: Plan, *, limit: int = MAX_BYTES) -> TranscriptSumm
     Raises:
         UntrustedInputError: ``INT-SIZE``, ``INT-SCHEMA`` when it is no canonical CBOR, else ``FRD-CHAIN``.
     """
-    value = open_envelope(TAG, data, limit=limit)
-    if not isinstance(value, dict) or set(value) != {"head", "entries", "root"}:
-        _broken("it is no transcript")
-    head, entries = value["head"], value["entries"]
-    if not isinstance(head, dict):
-        _broken("it has no head")
-    seed, start = head.get("seed"), head.get("start_state")
-    if type(seed) is not int or not isinstance(start, bytes) or len(start) != 32 or head != _head(seed, plan, 0, start):
-        _broken("its head does not name this plan from step 0")
-    if not isinstance(entries, list) or len(entries) != plan.steps:
+    seed, start, entries, root = _opened(data, plan, limit=limit)
+    if len(entries) != plan.steps:
         _broken(f"it must have {plan.steps} entries")
-    root = digest(HEAD_TAG, head)
-    for step, entry in enumerate(entries, start=1):
-        _check_entry(entry, step, plan)
-        root = _link(root, entry)
-    if root != value["root"]:
-        _broken("its root is not the last link of its entries")
     digests = (start, *(entry[4] for entry in entries if entry[4] is not None))
     return TranscriptSummary(
         root=root,
@@ -88,6 +101,28 @@ def verify(data: bytes, plan: Plan, *, limit: int = MAX_BYTES) -> TranscriptSumm
         boundaries=digests,
         segments_root=segments.root(plan.boundaries, digests),
     )
+
+
+def _opened(data: bytes, plan: Plan, *, limit: int) -> tuple[int, bytes, list[list[Any]], bytes]:
+    """Return seed, state at step 0, entries and root of an unbroken chain over the first steps of ``plan``."""
+    value = open_envelope(TAG, data, limit=limit)
+    if not isinstance(value, dict) or set(value) != {"head", "entries", "root"}:
+        _broken("it is no transcript")
+    head, entries = value["head"], value["entries"]
+    if not isinstance(head, dict):
+        _broken("it has no head")
+    seed, start = head.get("seed"), head.get("start_state")
+    if type(seed) is not int or not isinstance(start, bytes) or len(start) != 32 or head != _head(seed, plan, 0, start):
+        _broken("its head does not name this plan from step 0")
+    if not isinstance(entries, list) or len(entries) > plan.steps:
+        _broken(f"it must have {plan.steps} entries")
+    root = digest(HEAD_TAG, head)
+    for step, entry in enumerate(entries, start=1):
+        _check_entry(entry, step, plan)
+        root = _link(root, entry)
+    if root != value["root"]:
+        _broken("its root is not the last link of its entries")
+    return seed, start, entries, root
 
 
 def float_of(data: bytes) -> float:
