@@ -108,6 +108,13 @@ class Researcher:
         """Allow more experiments on this king."""
         self._ledger.allow(self.progress.reign.number, experiments)
 
+    def more(self) -> bool:
+        """Allow as many experiments again as a king is begun with; return False when the proposer has nothing left."""
+        if self.progress.made(Kind.EXHAUSTED):
+            return False
+        self.extend(self._budget.experiments)
+        return True
+
     def candidate(self) -> Candidate | None:
         """Return the newest head that beats the king by the margin on unseen seeds, None when there is none."""
         progress = self.progress

@@ -1,5 +1,7 @@
 """`ralph data`: prepare and verify the data that recipes train on."""
 
+import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,11 +10,34 @@ import typer
 from ralph.cli.errors import Exit
 from ralph.cli.output import JsonOption, emit, progress
 from ralph.config import default_home, load_config, load_profile
-from ralph.data.partition import Progress
+from ralph.data.corpora import Corpus, stdlib
+from ralph.data.gpt2 import load_gpt2
+from ralph.data.hub import FINEWEB_EDU, FINEWEB_SUBSET, hub_corpus
+from ralph.data.partition import HIDDEN_FRACTION, VALIDATION_FRACTION, Fractions, Progress
 from ralph.data.prepare import prepare
+from ralph.data.textfiles import text_files
 from ralph.data.verify import Finding, verify
 from ralph.errors import ConfigurationError
 from ralph.protocol.reasons import Reason
+
+MAX_WORKERS = 8
+"""Each needs about 150 MB."""
+
+
+class Origin(StrEnum):
+    """Where text comes from."""
+
+    STDLIB = "stdlib"
+    TEXT = "text"
+    FINEWEB_EDU = "fineweb-edu"
+
+
+class Kind(StrEnum):
+    """Which tokenizer."""
+
+    BPE = "bpe"
+    GPT2 = "gpt2"
+
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="Prepare and verify the data.")
 
@@ -24,25 +49,72 @@ def _group() -> None:
 
 @app.command("prepare")
 def prepare_command(
+    paths: Annotated[list[str] | None, typer.Argument(help="Files or directories of --source text, each as PATH or SOURCE=PATH.")] = None,
+    source: Annotated[Origin, typer.Option(help="The text: of this Python, of files, or streamed from the hub.")] = Origin.STDLIB,
     out: Annotated[Path | None, typer.Option(help="Directory of the public data; by default HOME/data/public.")] = None,
     hidden: Annotated[Path | None, typer.Option(help="Directory of the hidden pool; by default HOME/data/hidden.")] = None,
-    vocabulary: Annotated[int, typer.Option(min=257, help="Token ids of the tokenizer that is trained.")] = 512,
+    tokenizer: Annotated[Kind, typer.Option(help="Train a small BPE on the text, or use GPT-2's.")] = Kind.BPE,
+    vocabulary: Annotated[int, typer.Option(min=257, help="Token ids of the BPE that is trained.")] = 512,
+    merges: Annotated[Path | None, typer.Option(help="Directory with GPT-2's vocab.bpe and encoder.json; by default downloaded.")] = None,
+    revision: Annotated[str, typer.Option(help="Commit, branch or tag of the data set on the hub; the commit is recorded.")] = "main",
+    subset: Annotated[str, typer.Option(help="Configuration of the data set on the hub.")] = FINEWEB_SUBSET,
+    documents: Annotated[int | None, typer.Option(min=1, help="Documents to take from the hub; by default all.")] = None,
+    hidden_fraction: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the documents that is hidden.")] = HIDDEN_FRACTION,
+    validation_fraction: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of the documents that validates.")
+    ] = VALIDATION_FRACTION,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that encode; by default one per processor, at most 8.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Build data from the standard library of this Python: documentation and source, tokenised on the spot."""
+    """Turn text into token shards and a hidden pool.
+
+    Killed, it goes on where it was when it is started again with the same options (text that can only be read once starts over).
+    """
     public, private = out or default_home() / "data" / "public", hidden or default_home() / "data" / "hidden"
+    corpus = _corpus(source, paths or [], subset, revision, documents)
     with progress("data", quiet=json) as meter:
 
         def report(step: Progress) -> None:
             meter.update(step.done, step.total, step.stage)
 
-        manifest = prepare(public, hidden=private, vocabulary=vocabulary, progress=report)
+        manifest = prepare(
+            public,
+            hidden=private,
+            vocabulary=vocabulary,
+            tokenizer=load_gpt2(merges) if tokenizer is Kind.GPT2 else None,
+            corpus=corpus,
+            fractions=Fractions(hidden=hidden_fraction, validation=validation_fraction),
+            workers=workers or min(MAX_WORKERS, os.cpu_count() or 1),
+            progress=report,
+        )
     digest = manifest.digest().hex()
+    tokens = {one.name: sum(shard.token_count for shard in one.shards) for one in manifest.sources}
     emit(
-        {"data": public, "hidden": private, "manifest": digest, "corpus": manifest.corpus},
-        [f"public data: {public}", f"hidden pool: {private} (keep it to the validator)", f"manifest: {digest}"],
+        {"data": public, "hidden": private, "manifest": digest, "corpus": manifest.corpus, "tokens": tokens},
+        [
+            f"public data: {public}",
+            *(f"source {name}: {count:,} tokens" for name, count in tokens.items()),
+            f"hidden pool: {private} (keep it to the validator)",
+            f"manifest: {digest}",
+        ],
         as_json=json,
     )
+
+
+def _corpus(source: Origin, paths: list[str], subset: str, revision: str, documents: int | None) -> Corpus:
+    if paths and source is not Origin.TEXT:
+        raise ConfigurationError(f"--source {source.value} takes no paths")
+    if source is Origin.STDLIB:
+        return stdlib()
+    if source is Origin.FINEWEB_EDU:
+        return hub_corpus(FINEWEB_EDU, subset=subset, revision=revision, limit=documents)
+    if not paths:
+        raise ConfigurationError("--source text needs files or directories")
+    wanted: dict[str, list[Path]] = {}
+    for word in paths:
+        name, equals, place = word.partition("=")
+        wanted.setdefault(name if equals else "text", []).append(Path(place if equals else word))
+    return text_files(wanted)
 
 
 @app.command("verify")

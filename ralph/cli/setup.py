@@ -11,7 +11,6 @@ from ralph.chain.producer import create
 from ralph.chain.schema import ChainParameters
 from ralph.chain.wallet import Hotkey, RecordKey, write_coldkey_address
 from ralph.config import Config, Keys, Research, save_config, save_profile
-from ralph.data.corpora import stdlib_name
 from ralph.data.partition import Progress
 from ralph.data.prepare import prepare
 from ralph.data.shards import data_manifest, hidden_manifest
@@ -88,7 +87,7 @@ def set_up(
     data = data or home / "data"
     public, hidden = data / "public", data / "hidden"
     if not (public / "manifest.cbor").is_file() or not hidden.is_dir():
-        prepare(public, hidden=hidden, corpus=stdlib_name(), progress=progress)
+        prepare(public, hidden=hidden, progress=progress)
     names = [OWNER, VALIDATOR, *(plan.name for plan in miners)]
     hotkeys = {name: _hotkey(home, name, derived(seed, f"hotkey {name}")) for name in names}
     RecordKey.create(home / VALIDATOR / "record.key", seed=derived(seed, "record key"))

@@ -14,10 +14,11 @@ import os
 import platform
 import sysconfig
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
+from typing import Protocol
 
 CODE = "code"
 DOCS = "docs"
@@ -36,6 +37,42 @@ class Document:
 
     source: str
     text: str
+
+
+class Corpus(Protocol):
+    """Documents to prepare data from."""
+
+    @property
+    def name(self) -> str:
+        """Return where the text comes from, for the manifest."""
+        ...
+
+    @property
+    def identity(self) -> str | None:
+        """Return what two corpora share only if they have the same documents in the same order; None where nobody can say."""
+        ...
+
+    def documents(self, skip: int) -> Iterator[Document]:
+        """Yield the documents in a fixed order, without the first ``skip``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """Documents that somebody has at hand. A preparation of them cannot be continued by another process."""
+
+    texts: Iterable[Document]
+    name: str = "documents"
+    identity: str | None = None
+
+    def documents(self, skip: int) -> Iterator[Document]:
+        """Yield the documents."""
+        return islice(self.texts, skip, None)
+
+
+def stdlib() -> Given:
+    """Return the standard library of the running Python as a corpus. Reading it takes seconds, so it is never continued."""
+    return Given(texts=stdlib_documents(), name=stdlib_name())
 
 
 def stdlib_name() -> str:
@@ -86,7 +123,7 @@ def _function_lines(node: ast.AST) -> Iterator[tuple[int, int]]:
 
 
 def _documentation(node: ast.Module | ast.ClassDef) -> Iterator[str]:
-    yield from cut(ast.get_docstring(node) or "")
+    yield from cut((ast.get_docstring(node) or "").splitlines(keepends=True))
     for child in node.body:
         if isinstance(child, ast.ClassDef):
             yield from _documentation(child)
@@ -98,14 +135,14 @@ def _topics(module: ast.Module) -> Iterator[str]:
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Dict):
             for value in statement.value.values:
                 if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                    yield from cut(value.value)
+                    yield from cut(value.value.splitlines(keepends=True))
 
 
-def cut(text: str) -> Iterator[str]:
+def cut(lines: Iterable[str]) -> Iterator[str]:
     """Yield pieces of about ``PIECE_CHARACTERS``, cut at blank lines, or at any line past twice as many."""
     piece: list[str] = []
     size = 0
-    for line in text.splitlines(keepends=True):
+    for line in lines:
         blank = not line.strip()
         if size >= PIECE_CHARACTERS * 2 or (blank and size >= PIECE_CHARACTERS):
             yield "".join(piece)

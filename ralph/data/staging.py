@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -36,6 +37,7 @@ class Staging:
         self._replaced = self.target.with_name(f".{self.target.name}.replaced")
         self._mode = mode
         self._lock = -1
+        self._files: list[StagedFile] = []
 
     def __enter__(self) -> Self:
         with disk_errors(self.target):
@@ -57,14 +59,14 @@ class Staging:
 
     def write(self, name: str, data: bytes | memoryview) -> StoredFile:
         """Write and sync one file; return what a manifest says about it."""
-        path = self.path / name
-        with disk_errors(path):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self._mode & 0o666)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        return StoredFile(name=name, size_bytes=len(data), sha256=hashlib.sha256(data).digest())
+        file = self.open(name)
+        file.write(data)
+        return file.close()
+
+    def open(self, name: str) -> "StagedFile":
+        """Return a new file to be written piece by piece."""
+        self._files.append(StagedFile(self.path / name, self._mode & 0o666))
+        return self._files[-1]
 
     def commit(self) -> None:
         """Put the finished directory in place of the target."""
@@ -78,6 +80,8 @@ class Staging:
 
     def _release(self) -> None:
         """Remove what was not committed and let go of the lock."""
+        for file in self._files:
+            file.abandon()
         if self._is_locked_path():
             shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
@@ -118,3 +122,31 @@ class Staging:
             return False
         locked = os.fstat(self._lock)
         return (status.st_dev, status.st_ino) == (locked.st_dev, locked.st_ino)
+
+
+class StagedFile:
+    """A file under construction, hashed while it is written."""
+
+    def __init__(self, path: Path, mode: int) -> None:
+        self._path, self._hash, self._size = path, hashlib.sha256(), 0
+        with disk_errors(path):
+            self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb")
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append."""
+        with disk_errors(self._path):
+            self._file.write(data)
+        self._hash.update(data)
+        self._size += len(data)
+
+    def close(self) -> StoredFile:
+        """Sync; return what a manifest says about the file."""
+        with disk_errors(self._path), self._file as file:
+            file.flush()
+            os.fsync(file.fileno())
+        return StoredFile(name=self._path.name, size_bytes=self._size, sha256=self._hash.digest())
+
+    def abandon(self) -> None:
+        """Close an unfinished file; what is in it no longer counts."""
+        with suppress(OSError):
+            self._file.close()

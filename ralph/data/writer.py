@@ -1,88 +1,97 @@
-"""Documents to shard files: tokens, index, and what a manifest says about them."""
+"""Parts to shard files: what was encoded bucket by bucket becomes the few large files that a manifest names."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from ralph.data.layout import INDEX, TOKEN_DTYPE, train_name
-from ralph.data.partition import PROGRESS_EVERY, Entry, Progress
-from ralph.data.staging import Staging
-from ralph.data.tokenizer import Tokenizer
-from ralph.errors import CorruptStateError
-from ralph.protocol.data import BOS, Shard, Source
+from ralph.data.encode import Group, Stretch, read_part
+from ralph.data.layout import HIDDEN, INDEX, VALIDATION, train_name
+from ralph.data.partition import Split
+from ralph.data.staging import StagedFile, Staging
+from ralph.protocol.data import Shard
 
-SHARD_TOKENS = 2**26
-"""A shard ends with the first document past this many tokens: about 128 MiB."""
-
-Encoded = tuple[Entry, npt.NDArray[np.uint16]]
+SHARD_TOKENS = 100_000_000
+"""A training shard ends with the first document past this many tokens."""
 
 
-class ShardWriter:
-    """Encodes documents and writes shards.
+class Shards:
+    """All shards of a preparation, filled part by part in the order of the documents."""
 
-    Args:
-        tokenizer: Makes the tokens; its token lengths are checked against every document's UTF-8 length.
-        source_names: All sources; an index names a source by its place here.
-        total: Number of documents to be written, for progress.
-        report: Called now and then.
-    """
+    def __init__(self, public: Staging, private: Staging) -> None:
+        self._public, self._private = public, private
+        self._open: dict[Group, _OpenShard] = {}
+        self._finished: dict[Group, list[Shard]] = {}
 
-    def __init__(self, *, tokenizer: Tokenizer, source_names: tuple[str, ...], total: int, report: Callable[[Progress], None]) -> None:
-        self._tokenizer = tokenizer
-        self._numbers = {name: number for number, name in enumerate(source_names)}
-        self._total = total
-        self._report = report
-        self._done = 0
+    def add(self, parts: Iterable[Path], report: Callable[[int], None]) -> None:
+        """Append every part; ``report`` gets the number of parts so far."""
+        for number, part in enumerate(parts):
+            report(number)
+            for group, stretch in read_part(part).items():
+                self._append(group, stretch)
+        for group in list(self._open):
+            self._finish(group)
 
-    def source(self, staging: Staging, name: str, entries: Sequence[Entry]) -> Source:
-        """Write the training shards of one source."""
-        shards = (self._write(staging, train_name(name, number), part) for number, part in enumerate(self._parts(entries)))
-        return Source(name=name, shards=tuple(shards))
+    def train(self, source: str) -> tuple[Shard, ...]:
+        """Return the finished training shards of a source."""
+        return tuple(self._finished.get(("train", source), ()))
 
-    def shard(self, staging: Staging, name: str, entries: Sequence[Entry]) -> Shard:
-        """Write all ``entries`` as one shard."""
-        return self._write(staging, name, [(entry, self._encode(entry)) for entry in entries])
+    def only(self, split: Split) -> Shard | None:
+        """Return the one shard of the validation split or of the hidden pool; None when no document fell there."""
+        return next(iter(self._finished.get((split, ""), ())), None)
 
-    def _parts(self, entries: Sequence[Entry]) -> Iterator[list[Encoded]]:
-        part: list[Encoded] = []
-        size = 0
-        for entry in entries:
-            tokens = self._encode(entry)
-            part.append((entry, tokens))
-            size += tokens.size + 1
-            if size >= SHARD_TOKENS:
-                yield part
-                part, size = [], 0
-        if part:
-            yield part
+    def _append(self, group: Group, stretch: Stretch) -> None:
+        while stretch.index.size:
+            shard = self._shard(group)
+            if group[0] != "train":
+                shard.append(stretch)
+                return
+            ends = shard.size + (stretch.index["offset"] + stretch.index["tokens"]).astype(np.int64)
+            first, stretch = _cut(stretch, min(int(np.searchsorted(ends, SHARD_TOKENS)) + 1, stretch.index.size))
+            shard.append(first)
+            if shard.size >= SHARD_TOKENS:
+                self._finish(group)
 
-    def _encode(self, entry: Entry) -> npt.NDArray[np.uint16]:
-        tokens = self._tokenizer.encode(entry.text)
-        counted, size = int(self._tokenizer.token_bytes[tokens].sum(dtype=np.int64)), len(entry.text.encode("utf-8"))
-        if counted != size:
-            raise CorruptStateError(f"document {entry.digest.hex()[:16]} has {size} bytes, its tokens have {counted}", code="OPS-DATA")
-        if self._done % PROGRESS_EVERY == 0:
-            self._report(Progress(stage="encode", done=self._done, total=self._total))
-        self._done += 1
-        return tokens
+    def _shard(self, group: Group) -> "_OpenShard":
+        if group not in self._open:
+            split, source = group
+            names = {"validation": VALIDATION, "hidden": HIDDEN, "train": train_name(source, len(self.train(source)))}
+            self._open[group] = _OpenShard(self._private if split == "hidden" else self._public, names[split])
+        return self._open[group]
 
-    def _write(self, staging: Staging, name: str, encoded: Sequence[Encoded]) -> Shard:
-        index = np.zeros(len(encoded), INDEX)
-        lengths = np.array([tokens.size for _, tokens in encoded], np.int64)
-        stream = np.full(int(lengths.sum()) + len(encoded), BOS, TOKEN_DTYPE)
-        index["tokens"] = lengths
-        index["offset"] = np.cumsum(lengths + 1) - lengths
-        for record, (entry, tokens) in zip(index, encoded, strict=True):
-            start = int(record["offset"])
-            stream[start : start + tokens.size] = tokens
-            record["digest"] = np.frombuffer(entry.digest, np.uint8)
-            record["bytes"] = len(entry.text.encode("utf-8"))
-            record["source"] = self._numbers[entry.source]
+    def _finish(self, group: Group) -> None:
+        self._finished.setdefault(group, []).append(self._open.pop(group).close())
+
+
+class _OpenShard:
+    def __init__(self, staging: Staging, name: str) -> None:
+        self._tokens: StagedFile = staging.open(f"{name}.bin")
+        self._index: StagedFile = staging.open(f"{name}.index")
+        self.size, self._documents, self._bytes = 0, 0, 0
+
+    def append(self, stretch: Stretch) -> None:
+        index = stretch.index.copy()
+        index["offset"] += np.uint64(self.size)
+        self._tokens.write(stretch.tokens.tobytes())
+        self._index.write(index.tobytes())
+        self.size += stretch.tokens.size
+        self._documents += index.size
+        self._bytes += int(index["bytes"].sum(dtype=np.uint64))
+
+    def close(self) -> Shard:
         return Shard(
-            tokens=staging.write(f"{name}.bin", stream.tobytes()),
-            index=staging.write(f"{name}.index", index.tobytes()),
-            document_count=len(encoded),
-            token_count=int(lengths.sum()),
-            byte_count=int(index["bytes"].sum(dtype=np.uint64)),
+            tokens=self._tokens.close(),
+            index=self._index.close(),
+            document_count=self._documents,
+            token_count=self.size - self._documents,
+            byte_count=self._bytes,
         )
+
+
+def _cut(stretch: Stretch, count: int) -> tuple[Stretch, Stretch]:
+    """Return the first ``count`` documents and the others."""
+    last = stretch.index[count - 1]
+    end = int(last["offset"]) + int(last["tokens"])
+    rest = np.array(stretch.index[count:], INDEX)
+    rest["offset"] -= np.uint64(end)
+    return Stretch(tokens=stretch.tokens[:end], index=stretch.index[:count]), Stretch(tokens=stretch.tokens[end:], index=rest)

@@ -1,5 +1,7 @@
 """The miner's loop: research until there is a candidate, announce it, prove it, and follow it through its contest.
 
+Where a king's experiments are spent and neither this miner nor another has anything to judge, research goes on with as many again.
+
 What is under way survives a restart: entries with their salts, finished runs, and on chain the slot.
 """
 
@@ -16,6 +18,7 @@ from ralph.miner.services import MinerServices, PatchSource, Proposal
 from ralph.miner.submit import bundle_files, publish, set_slot
 from ralph.protocol.lineage import Contest, Throne
 from ralph.protocol.patch import RecipeTree
+from ralph.protocol.record import State
 from ralph.protocol.rounds import Window, round_at, window
 from ralph.records.history import History, anchor_of
 from ralph.repository.stored import load_tree
@@ -23,6 +26,8 @@ from ralph.repository.stored import load_tree
 logger = logging.getLogger(__name__)
 
 RETRY_S = 1.0
+DECIDED: frozenset[State] = frozenset({"rejected", "dropped", "crowned"})
+"""Ends of a case after which its tree is not announced again on the same king."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +50,8 @@ class Miner:
         self._king: bytes | None = None
         self._passed = 0
         """Newest round whose announce window we let go; to announce in it would race with its deadlines."""
+        self._rested = False
+        """Whether a round has passed since research on this king was finished: others may have announced in it."""
         self._waiting: Proposal | None = None
         """A candidate that is not on chain yet; one for another king is forgotten."""
         self._rules = services.profile.rules
@@ -83,17 +90,20 @@ class Miner:
             await self._pass(blocks)
         if self._passed < index and await self._announce(throne, blocks):
             return True
-        if self._source.finished:
+        if self._source.finished and not (self._rested and not throne.contests and self._source.more()):
             await self._pass(blocks)
             await reach(self._services.chain, blocks.end)
+            self._rested = True
             return not (self._policy.leaves_when_finished and not throne.contests)
+        self._rested = False
         await self._research(throne, blocks)
         return True
 
     async def _announce(self, throne: Throne, blocks: Window) -> bool:
         """Announce a candidate if there is one, prove it, and wait for the Record; return whether there was one."""
         self._waiting = self._waiting or self._source.candidate()
-        if self._waiting is None:
+        if self._waiting is None or self._judged(self._waiting.tree.digest(), throne.king.tree):
+            self._waiting = None
             return False
         entry = prepare(self._services, self._waiting, await self._king_tree(throne), round_index=blocks.index)
         if await set_slot(self._services, entry, bundle=None, deadline=blocks.announce_end):
@@ -101,6 +111,15 @@ class Miner:
             await self._prove_screen(entry, blocks)
             await self._conclude(blocks)
         return True
+
+    def _judged(self, tree: bytes, king: bytes) -> bool:
+        """Return whether a Record decided on this tree of ours on this king: it would be refused as a copy of itself."""
+        own = self._services.hotkey.key_id
+        for record in (entry.signed.record for entry in self._history.entries if entry.signed.record.king == king):
+            cases = {case.case for case in record.cases if case.hotkey == own and case.tree == tree}
+            if any(outcome.case in cases and outcome.state in DECIDED for outcome in record.outcomes):
+                return True
+        return False
 
     async def _throne(self) -> Throne:
         """Return the newest published state; before the first Record, the genesis."""

@@ -41,6 +41,10 @@ class PatchSource(Protocol):
         """Whether nothing is left to do on this king."""
         ...
 
+    def more(self) -> bool:
+        """Go on with this king although it was finished; return False when there is nothing to go on with."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinerServices:

@@ -6,12 +6,13 @@ commitment to the hidden pool. A manifest says nothing about where files are; na
 names inside one directory, so that no manifest can point outside of it.
 """
 
-from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ralph.protocol.canonical import U64, Canonical, Digest
+from ralph.protocol.merkle import tree_hash
 
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 """Room for about 15,000 shards."""
@@ -67,7 +68,10 @@ class Source(Canonical):
 
 
 class DataManifest(Canonical):
-    """Everything public: training shards by source, the validation shard, the tokenizer."""
+    """Everything public: training shards by source, the validation shard, the tokenizer.
+
+    Whoever has one file, its entry and a path to ``root`` needs no other part of the manifest.
+    """
 
     TAG: ClassVar[str] = "recipe-net/data-manifest/v1"
 
@@ -81,6 +85,20 @@ class DataManifest(Canonical):
     """uint16: tokens of an unrelated public text, the pattern that pads rows."""
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     validation: Shard
+    root: Digest
+    """Merkle root over the entries of all files, in the order of ``files``."""
+
+    @classmethod
+    def over(cls, **fields: Any) -> "DataManifest":
+        """Return the manifest with these fields and the root that follows from them."""
+        draft = cls.model_construct(**fields)
+        return cls(**fields, root=merkle_root(draft.files()))
+
+    @model_validator(mode="after")
+    def _root_is_over_the_files(self) -> "DataManifest":
+        if self.root != merkle_root(self.files()):
+            raise ValueError("root is not the Merkle root over the files")
+        return self
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -98,6 +116,11 @@ class DataManifest(Canonical):
         yield from (self.tokenizer, self.token_bytes, self.filler)
         for shard in self.shards():
             yield from (shard.tokens, shard.index)
+
+
+def merkle_root(files: Iterable[StoredFile]) -> bytes:
+    """Return the Merkle root over the entries of ``files``."""
+    return tree_hash([file.to_bytes() for file in files])
 
 
 class HiddenManifest(Canonical):

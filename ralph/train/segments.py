@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ralph.errors import UntrustedInputError
 from ralph.protocol.canonical import envelope
+from ralph.protocol.merkle import tree_hash
 from ralph.train import safetensors, wire
 from ralph.train.safetensors_header import TensorLimits, parse
 
@@ -72,11 +73,3 @@ def commit(step: int, tensors: Sequence[wire.Tensor], states: StateSink | None) 
 def root(steps: Sequence[int], digests: Sequence[bytes]) -> bytes:
     """Return the Merkle root over (step, state digest) pairs in order."""
     return tree_hash([envelope(LEAF_TAG, [step, digest]) for step, digest in zip(steps, digests, strict=True)])
-
-
-def tree_hash(leaves: Sequence[bytes]) -> bytes:
-    """Return the Merkle tree hash of RFC 6962 section 2.1."""
-    if len(leaves) <= 1:
-        return hashlib.sha256(b"\x00" + leaves[0] if leaves else b"").digest()
-    split = 1 << ((len(leaves) - 1).bit_length() - 1)
-    return hashlib.sha256(b"\x01" + tree_hash(leaves[:split]) + tree_hash(leaves[split:])).digest()

@@ -70,6 +70,10 @@ class Once(ABC):
         """Whether the submission was made."""
         return self.used
 
+    def more(self) -> bool:
+        """Return that one submission was all."""
+        return False
+
 
 @dataclass(slots=True, kw_only=True)
 class Peek(Once):

@@ -52,7 +52,7 @@ def test_short_functions_are_no_documents(tmp_path: Path) -> None:
 @given(st.lists(st.text(alphabet="ab \n", max_size=300), max_size=30))
 def test_cutting_loses_only_blank_lines_and_keeps_pieces_near_their_size(blocks: list[str]) -> None:
     text = "\n".join(blocks)
-    pieces = list(cut(text))
+    pieces = list(cut(text.splitlines(keepends=True)))
     assert [line for piece in pieces for line in piece.split("\n") if line.strip()] == [line for line in text.split("\n") if line.strip()]
     longest = max((len(line) for line in text.splitlines(keepends=True)), default=0)
     assert all(len(piece) <= PIECE_CHARACTERS * 2 + longest for piece in pieces)

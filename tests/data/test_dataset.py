@@ -6,7 +6,7 @@ import pytest
 
 from ralph.data.dataset import DataSet, DocumentSet, open_data, open_hidden
 from ralph.data.layout import MANIFEST
-from ralph.data.tokenizer import Tokenizer
+from ralph.data.tokenizer import open_tokenizer
 from ralph.errors import ConfigurationError, CorruptStateError, RalphError
 from ralph.protocol.canonical import blob_digest, envelope
 from ralph.protocol.data import BOS, DataManifest, HiddenManifest
@@ -20,7 +20,7 @@ def opened(prepared: Prepared) -> DataSet:
 
 def test_a_row_is_the_beginning_of_one_document_after_a_bos(prepared: Prepared) -> None:
     data = opened(prepared)
-    tokenizer = Tokenizer(data.tokenizer_bytes, vocabulary=data.vocabulary)
+    tokenizer = open_tokenizer(data.tokenizer_bytes, vocabulary=data.vocabulary)
     rows = data.validation.rows(None, 32)
     assert rows.tokens.shape == (len(data.validation), 33)
     assert rows.tokens.dtype == np.int32
@@ -39,7 +39,7 @@ def test_padding_is_the_public_pattern_by_column(prepared: Prepared) -> None:
     assert (rows.lengths < 2000).all()
     for tokens, length in zip(rows.tokens, rows.lengths, strict=True):
         assert np.array_equal(tokens[1 + length :], rows.filler[1 + length :])
-    text = Tokenizer(data.tokenizer_bytes, vocabulary=data.vocabulary).decode(data.validation.filler(60))
+    text = open_tokenizer(data.tokenizer_bytes, vocabulary=data.vocabulary).decode(data.validation.filler(60))
     assert text.startswith("Alice was beginning")
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ralph.data.tokenizer import MAX_TOKEN_BYTES, Tokenizer, train_bpe
+from ralph.data.bpe import MAX_TOKEN_BYTES, BpeTokenizer, train_bpe
 from ralph.errors import ConfigurationError
 from ralph.protocol.data import BOS
 
@@ -15,7 +15,7 @@ TEXTS = ["def function(argument):\n    return argument\n", "the cat sat on the m
 
 
 @cache
-def trained() -> Tokenizer:
+def trained() -> BpeTokenizer:
     return train_bpe(TEXTS, vocabulary=320)
 
 
@@ -36,7 +36,7 @@ def test_a_text_that_spells_the_bos_token_stays_text() -> None:
 
 
 def test_the_json_opens_as_the_same_tokenizer() -> None:
-    again = Tokenizer(trained().to_bytes(), vocabulary=320)
+    again = BpeTokenizer(trained().to_bytes(), vocabulary=320)
     assert again.to_bytes() == trained().to_bytes()
     assert again.encode("the cat<|bos|>").tolist() == trained().encode("the cat<|bos|>").tolist()
 
@@ -53,7 +53,7 @@ def test_ids_that_a_small_text_leaves_unused_count_no_bytes() -> None:
 
 def test_another_process_trains_the_same_bytes() -> None:
     program = (
-        "import sys; from ralph.data.tokenizer import train_bpe; texts = eval(sys.argv[1]);"
+        "import sys; from ralph.data.bpe import train_bpe; texts = eval(sys.argv[1]);"
         "sys.stdout.buffer.write(train_bpe(texts, vocabulary=320).to_bytes())"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "77", "RAYON_NUM_THREADS": "2"}

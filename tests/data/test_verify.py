@@ -2,6 +2,7 @@ from pathlib import Path
 
 from ralph.data.corpora import Document
 from ralph.data.layout import MANIFEST
+from ralph.data.partition import Fractions
 from ralph.data.shards import prepare
 from ralph.data.verify import Finding, shared_documents, verify
 
@@ -58,6 +59,6 @@ def test_a_hidden_pool_that_others_can_read_is_found(prepared: Prepared) -> None
 def test_a_pool_of_another_preparation_that_overlaps_the_public_data_is_counted(
     tmp_path: Path, documents: list[Document], prepared: Prepared
 ) -> None:
-    prepare(tmp_path / "b" / "data", hidden=tmp_path / "b" / "hidden", vocabulary=300, documents=documents, hidden_fraction=0.8)
+    prepare(tmp_path / "b" / "data", hidden=tmp_path / "b" / "hidden", vocabulary=300, documents=documents, fractions=Fractions(hidden=0.8))
     assert shared_documents(prepared.data, tmp_path / "b" / "hidden") > 0
     assert shared_documents(prepared.data, prepared.hidden) == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ import pytest
 from ralph.miner.announce import Entry
 from ralph.miner.prove import Files
 from ralph.miner.services import MinerServices
+from ralph.protocol.patch import RecipeTree
 from ralph.protocol.reasons import Reason
 from ralph_devnet.attackers.luck import lucky
-from ralph_devnet.attackers.sources import Copy, Peek
+from ralph_devnet.attackers.sources import Copy, Peek, Scripted
 from tests.flow.world import FixedStart, GoesSilentError, KnobEdit, Player, World
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -89,3 +91,35 @@ def test_a_miner_who_announces_and_goes_silent_is_absent(tmp_path: Path, flow_da
     world = World(tmp_path / "world", flow_data, ("silent",))
     history = world.play([Player(name="silent", source=KnobEdit(values=BETTER), prover=dies)], rounds=2)
     assert [(state, reason) for _, state, reason in world.outcomes(history, "silent")] == [("absent", Reason.INT_ABSENT)]
+
+
+@dataclass(kw_only=True)
+class TwoIdeas:
+    """A source that finds its second idea only when it is asked to go on, and never takes one back."""
+
+    ideas: tuple[KnobEdit, ...]
+    at: int = 0
+    finished: bool = True
+
+    def start(self, king: RecipeTree) -> None:
+        for idea in self.ideas:
+            idea.start(king)
+
+    def step(self) -> None:
+        """Do nothing: ideas come by themselves."""
+
+    def candidate(self) -> Scripted | None:
+        return self.ideas[self.at].made
+
+    def more(self) -> bool:
+        self.at += 1
+        return self.at < len(self.ideas)
+
+
+def test_a_miner_whose_patch_was_dropped_goes_on_with_the_next_and_never_sends_one_twice(tmp_path: Path, flow_data: Path):
+    world = World(tmp_path / "world", flow_data, ("honest",))
+    source = TwoIdeas(ideas=(KnobEdit(values={"learning_rate": 0.0005}), KnobEdit(values=BETTER)))
+    history = world.play([Player(name="honest", source=source)], rounds=6)
+    outcomes = [(state, reason) for _, state, reason in world.outcomes(history, "honest")]
+    assert outcomes[:2] == [("dropped", Reason.STA_WORSE.value), ("screened", Reason.STA_CONTINUE.value)]
+    assert "rejected" not in {state for state, _ in outcomes}

@@ -3,6 +3,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ralph.protocol.merkle import tree_hash
 from ralph.train import segments, wire
 from ralph.train.safetensors_header import TensorLimits
 from ralph.train.segments import MemoryStates
@@ -23,8 +24,8 @@ ROOTS = [
 
 
 def test_the_tree_is_that_of_rfc_6962() -> None:
-    assert [segments.tree_hash(LEAVES[: count + 1]).hex() for count in range(8)] == ROOTS
-    assert segments.tree_hash([]) == hashlib.sha256(b"").digest()
+    assert [tree_hash(LEAVES[: count + 1]).hex() for count in range(8)] == ROOTS
+    assert tree_hash([]) == hashlib.sha256(b"").digest()
 
 
 def test_a_root_binds_the_steps_to_the_states() -> None:
