@@ -100,6 +100,12 @@ class GPT(nn.Module):
             else:
                 parameter.normal_(std=config.embedding_std if embeds else config.matrix_std * parameter.size(-1) ** -0.5)
 
+    def flops_per_token(self, sequence: int) -> int:
+        """Return what training costs for one token: 6 for every weight that multiplies, and attention (arXiv:2204.02311, appendix B)."""
+        looked_up = ("embedding.weight", "position", "value_embedding.weight")
+        weights = sum(parameter.numel() for name, parameter in self.named_parameters() if name not in looked_up)
+        return 6 * weights + 12 * len(self.blocks) * self.embedding.embedding_dim * sequence
+
     def forward(self, tokens: Tensor) -> Tensor:
         T = tokens.size(1)
         x = self.embedding(tokens)

@@ -21,14 +21,16 @@ def build(*, width: int, sequence: int, vocabulary: int, steps: int, batch_rows:
     """Return a trainer at step 0 for rows of `sequence` tokens, planned to make exactly `steps` steps."""
     knobs = tomllib.loads(CONFIG.read_text(encoding="utf-8"))
     config = SimpleNamespace(**{name: table["value"] for name, table in knobs.items()})
-    return Trainer(config, GPT(config, width=width, sequence=sequence, vocabulary=vocabulary), steps)
+    model = GPT(config, width=width, sequence=sequence, vocabulary=vocabulary)
+    return Trainer(config, model, steps, flops_per_token=model.flops_per_token(sequence))
 
 
 class Trainer:
     """A model, its optimisers and the number of steps made."""
 
-    def __init__(self, config: SimpleNamespace, model: GPT, steps: int) -> None:
+    def __init__(self, config: SimpleNamespace, model: GPT, steps: int, *, flops_per_token: int) -> None:
         self.config, self.model, self.steps, self.count = config, model, steps, 0
+        self.flops_per_token = flops_per_token
         parameters = dict(model.named_parameters())
         matrices = {name: parameters.pop(name) for name in list(parameters) if config.optimizer == "muon" and name.startswith("blocks.")}
         factors = {"embedding.weight": config.embedding_rate, "head.weight": config.head_rate}

@@ -26,9 +26,12 @@ from ralph.repository.genesis import genesis_recipe
 from ralph.repository.trees import materialise, read_tree
 from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.sandbox.limits import limits_for
-from ralph.train import host
+from ralph.sandbox.options import Program
+from ralph.train import calibration, host
+from ralph.train.calibration import Shapes
 from ralph.train.directory import finish, identity, journal_of
-from ralph.train.journal import Journal
+from ralph.train.journal import Identity, Journal
+from ralph.train.plan import plan
 from ralph.train.run import RunJob, RunResult, StepReport
 
 DOCUMENTS = 256
@@ -65,9 +68,10 @@ def train(
     with tempfile.TemporaryDirectory(prefix="ralph-train-") as folder:
         materialise(tree, Path(folder) / "recipe")
         job = RunJob(recipe=Path(folder) / "recipe", rung=scale, seed=seed, vocabulary=opened.vocabulary, limits=limits_for(scale))
+        best = _best_product(job, run)
         with progress(f"train {scale.name}", quiet=json) as meter:
-            result, val_bpb = _run(job, opened, rows, journal, meter)
-    value = _value(result, val_bpb, tree.digest(), scale, len(rows))
+            result, val_bpb = _run(job, opened, rows, journal, meter, best)
+    value = _value(result, val_bpb, tree.digest(), scale, len(rows), best)
     finish(journal, result, value)
     value["directory"] = str(directory)
     emit(value, list(_lines(value)), as_json=json)
@@ -89,12 +93,24 @@ def _opened(name: str, data: Path | None, config: Path | None) -> tuple[Rung, Da
     return scale, open_data(data, expect=expect or read_manifest(data, DataManifest).digest())
 
 
-def _run(job: RunJob, data: DataSet, rows: Rows, journal: Journal, meter: Meter) -> tuple[RunResult, float]:
+def _best_product(job: RunJob, run: Identity) -> float:
+    """Return floating-point operations per second of this machine's best matrix product at the run's shapes, measured once."""
+    fixed, rung = plan(job.recipe, job.rung), job.rung
+    shapes = Shapes.of(rows=fixed.batch_rows, sequence=fixed.sequence, width=rung.width, vocabulary=job.vocabulary)
+    machine = {name: run[name] for name in ("python", "torch", "processor")} | {"shapes": repr(shapes)}
+    place = default_home() / "calibration" / f"{rung.name}.json"
+    box = BubblewrapSandbox(program=Program(module=calibration.MODULE))
+    return calibration.remembered(place, machine, lambda: calibration.calibrate(box, shapes, job.limits)).product_flops
+
+
+def _run(job: RunJob, data: DataSet, rows: Rows, journal: Journal, meter: Meter, best: float) -> tuple[RunResult, float]:
     """Train and ask for the claimed losses on public documents."""
 
     def report(step: StepReport) -> None:
         speed = step.tokens_now / step.wall_s if step.wall_s > 0 else 0.0
-        meter.update(step.step, step.steps, f"loss {step.loss_nats:.4f} nats, {speed:,.0f} tokens/s")
+        left = (step.steps - step.step) * step.wall_s / max(1, step.steps_now)
+        rates = f"{speed:,.0f} tokens/s, {speed * step.flops_per_token / best:.0%} of the best product"
+        meter.update(step.step, step.steps, f"loss {step.loss_nats:.4f} nats, {rates}, {left:.0f} s left")
 
     with host.start(job, sandbox=BubblewrapSandbox(), data=data) as run:
         result = run.train(on_step=report, journal=journal)
@@ -102,7 +118,8 @@ def _run(job: RunJob, data: DataSet, rows: Rows, journal: Journal, meter: Meter)
     return result, bits_per_byte(float(np.sum(losses)), int(rows.byte_counts.sum()))
 
 
-def _value(result: RunResult, val_bpb: float, tree: bytes, rung: Rung, documents: int) -> dict[str, Any]:
+def _value(result: RunResult, val_bpb: float, tree: bytes, rung: Rung, documents: int, best: float) -> dict[str, Any]:
+    training_s = sum(_microseconds(result)) / 1e6
     return {
         "rung": rung.name,
         "seed": result.seed,
@@ -113,9 +130,10 @@ def _value(result: RunResult, val_bpb: float, tree: bytes, rung: Rung, documents
         "documents": documents,
         "final_loss_nats": result.final_loss_nats,
         "val_bpb": val_bpb,
-        "training_seconds": round(sum(_microseconds(result)) / 1e6, 3),
+        "training_seconds": round(training_s, 3),
         "total_seconds": round(result.wall_s, 3),
         "peak_memory_mb": round(result.peak_memory_bytes / MEBI, 1),
+        "mfu_percent": round(100 * result.plan.tokens * result.flops_per_token / training_s / best, 2),
         "total_tokens_M": result.plan.tokens / 1e6,
         "num_steps": result.plan.steps,
         "num_params_M": result.parameters / 1e6,
@@ -138,6 +156,7 @@ def _lines(value: dict[str, Any]) -> Iterator[str]:
     yield f"training_seconds: {value['training_seconds']:.1f}"
     yield f"total_seconds:    {value['total_seconds']:.1f}"
     yield f"peak_memory_mb:   {value['peak_memory_mb']:.1f}"
+    yield f"mfu_percent:      {value['mfu_percent']:.2f}"
     yield f"total_tokens_M:   {value['total_tokens_M']:.3f}"
     yield f"num_steps:        {value['num_steps']}"
     yield f"num_params_M:     {value['num_params_M']:.6f}"

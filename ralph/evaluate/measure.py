@@ -222,7 +222,7 @@ class Exam:
         fixed = plan(self.recipe, self.rung)
         channel = WorkerChannel(worker, deadline_s=limits.timeout_s)
         channel.hello()
-        parameters = channel.setup(
+        built = channel.setup(
             {
                 "mode": "score",
                 "width": self.rung.width,
@@ -234,7 +234,8 @@ class Exam:
                 "seed": SEED,
             }
         )
-        if parameters > self.rung.max_parameters:
-            raise UntrustedInputError("RUN-PARAMS", f"{parameters} parameters, rung {self.rung.name} allows {self.rung.max_parameters}")
+        if built.parameters > self.rung.max_parameters:
+            detail = f"{built.parameters} parameters, rung {self.rung.name} allows {self.rung.max_parameters}"
+            raise UntrustedInputError("RUN-PARAMS", detail)
         channel.load(self.tensors)
         return channel

@@ -8,6 +8,7 @@ judges' own: running over it is an ``InfrastructureError``.
 import itertools
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,19 @@ LAUNCH_SLACK_S = 5.0
 SMALL_BYTES = 16 * 1024
 """Limit of a reply without tensors, and room for the header of one with tensors that are few and known."""
 MAX_DETAIL = 2000
+MAX_FLOPS = 1 << 62
+"""What is printed of a recipe's own count of its operations."""
 WORKER_CODES = frozenset({"RUN-IMPORT", "RUN-CRASH", "RUN-NAN", "RUN-OOM", "RUN-SHAPE"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """What the worker says of the model that it built: claims."""
+
+    parameters: int
+    flops_per_token: int
+    """0 when the recipe does not say."""
+
 
 HELLO_FIELDS: Mapping[str, type] = {"python": str, "torch": str, "cpu": str, "threads": int}
 
@@ -54,13 +67,22 @@ class WorkerChannel:
             raise InfrastructureError(f"the worker did not start: {error.detail}") from error
         return {name: value[:100] if isinstance(value, str) else value for name, value in frame.header.items()}
 
-    def setup(self, header: Mapping[str, Any]) -> int:
-        """Build the recipe; return the number of parameters that the worker reports."""
+    def setup(self, header: Mapping[str, Any]) -> Built:
+        """Build the recipe."""
         self._send(wire.Kind.SETUP, header)
         return self._ready()
 
-    def load(self, tensors: Sequence[wire.Tensor]) -> int:
-        """Load weights or a state; return the number of parameters that the worker reports."""
+    def calibrated(self, header: Mapping[str, Any], *, products: int) -> dict[str, Any]:
+        """Ask for a calibration; return rates per second, as many of products as were asked for."""
+        self._send(wire.Kind.SETUP, header)
+        fields = {"product_flops": list, "attention_flops": int, "copy_bytes": int}
+        rates = self._reply(wire.Kind.CALIBRATED, fields, limit=SMALL_BYTES).header
+        if len(rates["product_flops"]) != products or not all(type(rate) is int for rate in rates["product_flops"]):
+            raise InfrastructureError("the calibration answered something else than was asked")
+        return rates
+
+    def load(self, tensors: Sequence[wire.Tensor]) -> Built:
+        """Load weights or a state."""
         for part, more in wire.split(tensors):
             self._send(wire.Kind.LOAD, {"more": more}, part)
         return self._ready()
@@ -111,9 +133,9 @@ class WorkerChannel:
             raise UntrustedInputError("RUN-NAN", f"{name} that are not finite")
         return values
 
-    def _ready(self) -> int:
-        parameters = self._reply(wire.Kind.READY, {"parameters": int}, limit=SMALL_BYTES).header["parameters"]
-        return int(parameters)
+    def _ready(self) -> Built:
+        header = self._reply(wire.Kind.READY, {"parameters": int, "flops_per_token": int}, limit=SMALL_BYTES).header
+        return Built(parameters=header["parameters"], flops_per_token=min(max(header["flops_per_token"], 0), MAX_FLOPS))
 
     def _send(self, kind: wire.Kind, header: Mapping[str, Any] | None = None, tensors: Sequence[wire.Tensor] = ()) -> None:
         try:

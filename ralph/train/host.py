@@ -123,10 +123,11 @@ class TrainingRun:
         if not 0 <= first <= last <= self.plan.steps or (first == last and past is None):
             raise ConfigurationError(f"cannot run from step {first} to {last} of {self.plan.steps}")
         hello = self.channel.hello()
-        self._check_parameters(self.channel.setup(self._setup_header()))
+        built = self.channel.setup(self._setup_header())
+        self._check_parameters(built.parameters)
         if resume is not None:
             self.channel.load(resume.tensors(state_limits(self._job.rung)))
-        log = self._log(first, past, self._commit(first, states))
+        log = self._log(first, past, self._commit(first, states), built.flops_per_token)
         started = time.monotonic()
         batch = self._order.batch(first)
         for step in range(first + 1, last + 1):
@@ -160,12 +161,13 @@ class TrainingRun:
             "seed": self._job.seed,
         }
 
-    def _log(self, first: int, past: Past | None, state: bytes) -> "_Log":
+    def _log(self, first: int, past: Past | None, state: bytes, flops_per_token: int) -> "_Log":
         if past is None:
-            return _Log(self.plan, TranscriptWriter(seed=self._job.seed, plan=self.plan, start_step=first, start_state=state), [])
+            writer = TranscriptWriter(seed=self._job.seed, plan=self.plan, start_step=first, start_state=state)
+            return _Log(self.plan, writer, [], flops_per_token)
         if state != past.boundary.digest:
             raise UntrustedInputError("RUN-SHAPE", f"the state of step {first} came back changed after it was loaded")
-        return _Log(self.plan, past.writer, list(past.microseconds))
+        return _Log(self.plan, past.writer, list(past.microseconds), flops_per_token)
 
     def _commit(self, step: int, states: StateSink | None) -> bytes:
         tensors = self.channel.tensors(wire.Kind.STATE, state_limits(self._job.rung))
@@ -202,6 +204,7 @@ class TrainingRun:
             weights=weights,
             weights_digest=hashlib.sha256(weights).digest(),
             parameters=parameters,
+            flops_per_token=log.flops_per_token,
             final_loss_nats=sum(tail) / len(tail),
             losses=tuple(losses),
             gradient_norms=tuple(log.writer.gradient_norms),
@@ -216,8 +219,8 @@ class TrainingRun:
 class _Log:
     """Both streams of a run: the transcript without clocks, and the timing."""
 
-    def __init__(self, fixed: Plan, writer: TranscriptWriter, microseconds: list[int]) -> None:
-        self._plan, self.writer, self.microseconds = fixed, writer, microseconds
+    def __init__(self, fixed: Plan, writer: TranscriptWriter, microseconds: list[int], flops_per_token: int) -> None:
+        self._plan, self.writer, self.microseconds, self.flops_per_token = fixed, writer, microseconds, flops_per_token
         self._first = max(writer.boundaries)
 
     def add(self, step: int, loss: bytes, norm: bytes, boundary: bytes | None, microseconds: int, *, wall_s: float) -> StepReport:
@@ -231,8 +234,10 @@ class _Log:
             step=step,
             steps=self._plan.steps,
             tokens=step * step_tokens,
+            steps_now=step - self._first,
             tokens_now=(step - self._first) * step_tokens,
             loss_nats=loss_nats,
             gradient_norm=gradient_norm,
+            flops_per_token=self.flops_per_token,
             wall_s=wall_s,
         )

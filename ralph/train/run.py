@@ -31,10 +31,14 @@ class StepReport:
     steps: int
     tokens: int
     """Trained since step 0."""
+    steps_now: int
+    """Made by this process, which may have continued another's run."""
     tokens_now: int
-    """Trained by this process, which may have continued another's run."""
+    """Trained in them."""
     loss_nats: float
     gradient_norm: float
+    flops_per_token: int
+    """Floating-point operations, as the recipe says; 0 when it does not."""
     wall_s: float
     """Seconds since this process's first step began."""
 
@@ -57,6 +61,8 @@ class RunResult:
     """Parameters and buffers of the model as a safetensors file."""
     weights_digest: bytes
     parameters: int
+    flops_per_token: int
+    """Floating-point operations, as the recipe says; 0 when it does not."""
     final_loss_nats: float
     """Mean training loss of the last tenth of the steps."""
     losses: tuple[float, ...] = field(repr=False)

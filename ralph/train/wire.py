@@ -56,7 +56,7 @@ class Kind(IntEnum):
     HELLO = 100
     """{python, torch, cpu, threads}: sent once at start, before the recipe is imported."""
     READY = 101
-    """{parameters}: the recipe is built or the weights are loaded."""
+    """{parameters, flops_per_token}: the recipe is built or the weights are loaded."""
     STEPPED = 102
     """{step, loss, gradient_norm}: the two numbers as 8-byte little-endian float64 bytes."""
     TENSORS = 103
@@ -65,6 +65,8 @@ class Kind(IntEnum):
     """{}; tensor losses f64[R, T] in nats."""
     LOGITS = 105
     """{}; tensor logits f64[R, V]."""
+    CALIBRATED = 106
+    """{product_flops, attention_flops, copy_bytes}: rates per second, of a calibration."""
     FAILED = 199
     """{code, detail}: the recipe raised; detail is its traceback's end."""
 

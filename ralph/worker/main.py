@@ -96,7 +96,8 @@ class _Session:
 
     def _ready(self) -> None:
         parameters = sum(tensor.numel() for tensor in self._trainer.model.state_dict().values())
-        self._channel.send(wire.Kind.READY, {"parameters": parameters})
+        flops = int(getattr(self._trainer, "flops_per_token", 0))
+        self._channel.send(wire.Kind.READY, {"parameters": parameters, "flops_per_token": flops})
 
 
 def _hello() -> dict[str, Any]:

@@ -116,7 +116,16 @@ def test_the_same_training_gives_the_same_root_and_prints_the_summary(network: P
     assert f"weights: {again.json['weights']}\n" in first.out
     summary = dict(line.split(":") for line in first.out.partition("---\n")[2].splitlines())
     assert float(summary["val_bpb"]) == pytest.approx(again.json["val_bpb"], abs=1e-6)
-    assert set(summary) == {"val_bpb", "training_seconds", "total_seconds", "peak_memory_mb", "total_tokens_M", "num_steps", "num_params_M"}
+    assert set(summary) == {
+        "val_bpb",
+        "training_seconds",
+        "total_seconds",
+        "peak_memory_mb",
+        "mfu_percent",
+        "total_tokens_M",
+        "num_steps",
+        "num_params_M",
+    }
     assert re.search(r"train C1: \d+/\d+ loss \d+\.\d{4} nats, [\d,]+ tokens/s", first.err)
     assert again.err == ""
 
