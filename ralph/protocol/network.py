@@ -37,26 +37,64 @@ class NetworkProfile(Canonical):
     rules: Rules
 
 
-def _rung(name: str, width: int, sequence: int, tokens: int, max_steps: int, max_parameters: int, memory_mib: int, timeout_s: int) -> Rung:
+MAX_LOSS_NATS = 100.0
+"""No untrained model of these vocabularies is near: ln(65,536) is 11."""
+
+
+def _cpu(
+    name: str, *, width: int, sequence: int, tokens: int, max_steps: int, max_parameters: int, memory_mib: int, timeout_s: int
+) -> Rung:
     return Rung(
         name=name,
+        device="cpu",
         width=width,
         sequence=sequence,
+        batch_factor=1,
         tokens=tokens,
         max_steps=max_steps,
         max_parameters=max_parameters,
         max_memory_bytes=memory_mib * MIB,
+        max_loss_nats=MAX_LOSS_NATS,
+        reference_s=0,
+        seeds=16,
         timeout_s=timeout_s,
         segments=5,
     )
 
 
+def _gpu(
+    name: str, *, width: int, batch_factor: int, steps: int, max_parameters: int, memory_gib: int, reference_s: int, seeds: int
+) -> Rung:
+    """Return a GPU rung of rows of 1024 tokens, with 16 rows in a batch for each ``batch_factor``."""
+    return Rung(
+        name=name,
+        device="cuda",
+        width=width,
+        sequence=1024,
+        batch_factor=batch_factor,
+        tokens=steps * 16 * batch_factor * 1024,
+        max_steps=4 * steps,
+        max_parameters=max_parameters,
+        max_memory_bytes=memory_gib * 1024 * MIB,
+        max_loss_nats=MAX_LOSS_NATS,
+        reference_s=reference_s,
+        seeds=seeds,
+        timeout_s=4 * reference_s + 600,
+        segments=5,
+    )
+
+
 LADDER = (
-    _rung("C1", 32, 64, 102_400, 200, 150_000, 2048, 120),
-    _rung("C2", 64, 128, 409_600, 400, 400_000, 2048, 600),
-    _rung("C3", 128, 128, 512_000, 500, 2_000_000, 4096, 1800),
+    _cpu("C1", width=32, sequence=64, tokens=102_400, max_steps=200, max_parameters=150_000, memory_mib=2048, timeout_s=120),
+    _cpu("C2", width=64, sequence=128, tokens=409_600, max_steps=400, max_parameters=400_000, memory_mib=2048, timeout_s=600),
+    _cpu("C3", width=128, sequence=128, tokens=512_000, max_steps=500, max_parameters=2_000_000, memory_mib=4096, timeout_s=1800),
+    _gpu("S1", width=256, batch_factor=4, steps=1000, max_parameters=64_000_000, memory_gib=40, reference_s=60, seeds=16),
+    _gpu("S2", width=512, batch_factor=8, steps=1500, max_parameters=160_000_000, memory_gib=60, reference_s=360, seeds=16),
+    _gpu("S3", width=768, batch_factor=16, steps=2000, max_parameters=400_000_000, memory_gib=76, reference_s=2040, seeds=24),
 )
-"""The CPU ladder. GPU rungs are not defined yet."""
+"""Every scale of the track, smallest first. C1 to C3 run on one CPU core in seconds; S1 to S3 on one H100 in about half a minute, three
+minutes and seventeen minutes by the published throughput of comparable recipes, and their caps are twice that. Nothing here has
+run a GPU rung yet."""
 
 DEVNET_CROWN = CrownRules(
     rung="C1",

@@ -95,7 +95,7 @@ _TABLE: tuple[tuple[Reason, str, str], ...] = (
     (Reason.INT_BARRED, "This hotkey is barred after a forgery.", "None until the stated block."),
     (Reason.RUN_IMPORT, "The recipe could not be imported or built.", "Run `ralph train` on the patched recipe and fix the error it prints."),
     (Reason.RUN_OOM, "The run needed more memory than the rung allows.", "Use less memory."),
-    (Reason.RUN_NAN, "A loss, gradient or weight was not finite.", "Lower the learning rate or fix the numerics."),
+    (Reason.RUN_NAN, "A loss, gradient or weight was not finite, or a loss exploded.", "Lower the learning rate or fix the numerics."),
     (Reason.RUN_STALL, "The worker did not answer within the deadline.", "Make a step faster; the worker must answer every request."),
     (Reason.RUN_SHAPE, "The worker sent something of another shape or kind than it must.", "Keep the interface that recipe/README.md describes."),
     (Reason.RUN_INIT, "A parameter tensor is the same under two seeds but is no declared constant.", "Initialise from torch's random generator or with a constant."),

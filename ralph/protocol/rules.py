@@ -4,7 +4,9 @@ Whatever changes a Verdict, a crown or a weight is a field here. The digest of t
 every Record, so a changed number is a new version with an activation block, never a local setting.
 """
 
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from ralph.protocol.canonical import U64, Canonical, Digest, Real
 
@@ -61,14 +63,25 @@ class Rung(Canonical):
     TAG: ClassVar[str] = "recipe-net/rules/rung/v1"
 
     name: str
+    device: Literal["cpu", "cuda"]
     width: U64
     """The recipe's one dial of size."""
     sequence: U64
     """T: tokens per row, in training and in evaluation."""
+    batch_factor: Annotated[U64, Field(ge=1)]
+    """Rows in a batch for each row that the recipe asks for: one patch means the same batch, relative to the rung, everywhere."""
     tokens: U64
+    """Most tokens that a run may train on."""
     max_steps: U64
     max_parameters: U64
     max_memory_bytes: U64
+    """Of the worker: of the process on a CPU rung, of the device on a GPU rung."""
+    max_loss_nats: Real
+    """A training loss above this ends the run."""
+    reference_s: U64
+    """Most seconds of training on the judges' reference machine; 0 for no cap: on CPU rungs a clock decides nothing."""
+    seeds: U64
+    """Runs of the genesis recipe that sigma of this rung is measured from."""
     timeout_s: U64
     """A generous limit on the judges' side; running over it is theirs to retry, never a verdict on CPU rungs."""
     segments: U64

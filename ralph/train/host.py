@@ -63,6 +63,8 @@ def start(job: RunJob, *, sandbox: Sandbox, data: DataSet) -> Iterator["Training
     Raises:
         UntrustedInputError: ``RUN-BUDGET`` or ``RUN-IMPORT`` before anything starts.
     """
+    if job.rung.device != "cpu":
+        raise ConfigurationError(f"rung {job.rung.name} trains on a GPU, and this release runs the rungs of CPUs only: C1, C2 and C3")
     if job.vocabulary != data.vocabulary:
         raise ConfigurationError(f"the job is for {job.vocabulary} token ids, the data has {data.vocabulary}")
     fixed = plan(job.recipe, job.rung)
@@ -89,7 +91,7 @@ class TrainingRun:
     """A worker that trains once and may then be asked for claims on rows."""
 
     def __init__(self, job: RunJob, fixed: Plan, worker: SandboxedWorker, data: DataSet) -> None:
-        self.plan = fixed
+        self.plan, self.rung = fixed, job.rung
         self._job, self._worker = job, worker
         self._started, self._started_cpu = time.monotonic(), time.thread_time()
         self.channel = WorkerChannel(worker, deadline_s=job.limits.timeout_s, reply_timeout_s=job.reply_timeout_s)
@@ -164,10 +166,10 @@ class TrainingRun:
     def _log(self, first: int, past: Past | None, state: bytes, flops_per_token: int) -> "_Log":
         if past is None:
             writer = TranscriptWriter(seed=self._job.seed, plan=self.plan, start_step=first, start_state=state)
-            return _Log(self.plan, writer, [], flops_per_token)
+            return _Log(self, writer, [], flops_per_token)
         if state != past.boundary.digest:
             raise UntrustedInputError("RUN-SHAPE", f"the state of step {first} came back changed after it was loaded")
-        return _Log(self.plan, past.writer, list(past.microseconds), flops_per_token)
+        return _Log(self, past.writer, list(past.microseconds), flops_per_token)
 
     def _commit(self, step: int, states: StateSink | None) -> bytes:
         tensors = self.channel.tensors(wire.Kind.STATE, state_limits(self._job.rung))
@@ -219,14 +221,17 @@ class TrainingRun:
 class _Log:
     """Both streams of a run: the transcript without clocks, and the timing."""
 
-    def __init__(self, fixed: Plan, writer: TranscriptWriter, microseconds: list[int], flops_per_token: int) -> None:
-        self._plan, self.writer, self.microseconds, self.flops_per_token = fixed, writer, microseconds, flops_per_token
+    def __init__(self, run: "TrainingRun", writer: TranscriptWriter, microseconds: list[int], flops_per_token: int) -> None:
+        self._plan, self._most = run.plan, run.rung.max_loss_nats
+        self.writer, self.microseconds, self.flops_per_token = writer, microseconds, flops_per_token
         self._first = max(writer.boundaries)
 
     def add(self, step: int, loss: bytes, norm: bytes, boundary: bytes | None, microseconds: int, *, wall_s: float) -> StepReport:
         loss_nats, gradient_norm = float_of(loss), float_of(norm)
         if not math.isfinite(loss_nats) or not math.isfinite(gradient_norm):
             raise UntrustedInputError("RUN-NAN", f"step {step}: loss {loss_nats}, gradient norm {gradient_norm}")
+        if loss_nats > self._most:
+            raise UntrustedInputError("RUN-NAN", f"step {step}: loss {loss_nats:.1f} nats, the rung ends a run above {self._most:.1f}")
         step_tokens = self._plan.batch_rows * self._plan.sequence
         self.writer.append(step=step, tokens=step * step_tokens, loss=loss, gradient_norm=norm, boundary=boundary)
         self.microseconds.append(microseconds)

@@ -48,6 +48,7 @@ def plan(recipe: Path, rung: Rung) -> Plan:
     batch_rows = _value(knobs, "batch_rows")
     if type(batch_rows) is not int or batch_rows < 1:
         raise UntrustedInputError("RUN-BUDGET", f"batch_rows is {str(batch_rows)[:40]!r}, it must be a whole number of at least 1")
+    batch_rows *= rung.batch_factor
     step_tokens = batch_rows * rung.sequence
     steps = min(rung.max_steps, rung.tokens // step_tokens)
     if steps < 1:

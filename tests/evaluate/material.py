@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ralph.data.dataset import Rows
+from ralph.protocol.network import LADDER
 from ralph.protocol.rules import EvaluationRules, Rung
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipe"
@@ -12,17 +13,8 @@ KEY = bytes(range(100, 132))
 
 
 def rung(*, sequence: int) -> Rung:
-    return Rung(
-        name="T",
-        width=32,
-        sequence=sequence,
-        tokens=16 * sequence * 40,
-        max_steps=40,
-        max_parameters=200_000,
-        max_memory_bytes=2 * 1024**3,
-        timeout_s=600,
-        segments=2,
-    )
+    small = {"sequence": sequence, "tokens": 16 * sequence * 40, "max_steps": 40, "max_parameters": 200_000, "segments": 2}
+    return LADDER[0].model_copy(update={"name": "T", "timeout_s": 600, **small})
 
 
 def rules(*, uniform: int, weighted: int, batch_rows: int = 8) -> EvaluationRules:

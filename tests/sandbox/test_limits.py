@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 
 from ralph.errors import InfrastructureError
-from ralph.protocol.rules import Rung
+from ralph.protocol.network import LADDER
 from ralph.sandbox.files import program_files, recipe_files
 from ralph.sandbox.interpreter import describe
 from ralph.sandbox.limits import MAX_COPIED_BYTES, limits_for
 
-RUNG = Rung(name="C1", width=32, sequence=64, tokens=1, max_steps=1, max_parameters=1, max_memory_bytes=2 << 30, timeout_s=600, segments=1)
+RUNG = LADDER[0].model_copy(update={"max_memory_bytes": 2 << 30, "timeout_s": 600})
 
 
 def test_the_rung_fixes_memory_and_time() -> None:

@@ -9,22 +9,15 @@ from ralph.data.corpora import stdlib_documents
 from ralph.data.dataset import DataSet
 from ralph.data.shards import open_data, prepare
 from ralph.interfaces import SandboxLimits
+from ralph.protocol.network import LADDER
 from ralph.protocol.rules import Rung
 from ralph.sandbox.limits import limits_for
 from ralph.train.run import RunJob
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipe"
 VOCABULARY = 300
-RUNG = Rung(
-    name="tiny",
-    width=32,
-    sequence=16,
-    tokens=1600,
-    max_steps=6,
-    max_parameters=60_000,
-    max_memory_bytes=2 << 30,
-    timeout_s=120,
-    segments=3,
+RUNG = LADDER[0].model_copy(
+    update={"name": "tiny", "sequence": 16, "tokens": 1600, "max_steps": 6, "max_parameters": 60_000, "segments": 3}
 )
 STEPS = 6
 SEED = 7

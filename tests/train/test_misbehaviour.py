@@ -31,6 +31,11 @@ CODE = {
         "step 1",
         STEP.format(body="loss, norm = honest(self, tokens); return loss * float('nan'), norm"),
     ),
+    "loss that explodes": (
+        "RUN-NAN",
+        "step 1: loss",
+        STEP.format(body="loss, norm = honest(self, tokens); return loss * 1e3, norm"),
+    ),
     "weights that are not finite": (
         "RUN-NAN",
         "head.weight",

@@ -4,9 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ralph.errors import UntrustedInputError
+from ralph.data.dataset import DataSet
+from ralph.errors import ConfigurationError, UntrustedInputError
+from ralph.protocol.network import LADDER
+from ralph.sandbox.bubblewrap import BubblewrapSandbox
+from ralph.train import host
 from ralph.train.plan import MAX_CONFIG_BYTES, Plan, plan
-from tests.train.material import RECIPE, RUNG
+from tests.train.material import RECIPE, RUNG, job
 
 CODE = "[mixture_code]\nvalue = 1.0\n"
 
@@ -76,3 +80,15 @@ def test_a_configuration_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "config" / "base.toml").symlink_to(RECIPE / "config" / "base.toml")
     with pytest.raises(UntrustedInputError):
         plan(tmp_path, RUNG)
+
+
+def test_a_rung_multiplies_the_rows_that_the_recipe_asks_for() -> None:
+    rung = RUNG.model_copy(update={"batch_factor": 4, "tokens": 64 * 16 * 5, "max_steps": 100})
+    fixed = plan(RECIPE, rung)
+    assert (fixed.batch_rows, fixed.steps) == (64, 5)
+
+
+def test_a_gpu_rung_is_refused_before_anything_starts(data: DataSet, sandbox: BubblewrapSandbox) -> None:
+    rung = next(rung for rung in LADDER if rung.device == "cuda")
+    with pytest.raises(ConfigurationError, match="S1 trains on a GPU"), host.start(job(rung=rung), sandbox=sandbox, data=data):
+        pass
