@@ -15,8 +15,9 @@ from ralph_devnet.bench.host import host_overhead
 from ralph_devnet.bench.loop import loop_stages
 from ralph_devnet.bench.registry import Benchmark, Context, Figure, machine
 from ralph_devnet.bench.scorer import scorer_gain
+from ralph_devnet.bench.throughput import throughput
 
-REGISTRY: dict[str, Benchmark] = {"host": host_overhead, "loop": loop_stages, "scorer": scorer_gain, "demo": demos}
+REGISTRY: dict[str, Benchmark] = {"host": host_overhead, "loop": loop_stages, "scorer": scorer_gain, "train": throughput, "demo": demos}
 
 
 def bench(

@@ -1,0 +1,157 @@
+"""How fast training is: tokens per second against this machine's best matrix product, and beside a plain torch training."""
+
+import itertools
+import json
+import os
+import statistics
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ralph.agent import knobs
+from ralph.cli.nodes import open_public_data
+from ralph.config import load_config
+from ralph.data.dataset import DataSet
+from ralph.data.order import TrainingOrder
+from ralph.errors import InfrastructureError
+from ralph.protocol.canonical import open_envelope
+from ralph.protocol.rules import Rung
+from ralph.repository.genesis import genesis_recipe
+from ralph.repository.trees import materialise
+from ralph.sandbox.bubblewrap import BubblewrapSandbox
+from ralph.sandbox.limits import limits_for
+from ralph.sandbox.options import Program
+from ralph.train import calibration, host
+from ralph.train.plan import Plan, plan
+from ralph.train.run import RunJob, RunResult
+from ralph_devnet.bench.registry import Context, Figure
+from ralph_devnet.bench.world import devnet, scratch
+from ralph_devnet.processes import python
+
+GOALS = {"C1": "", "C2": ">= 39 %", "C3": ">= 47 %"}
+HOST_GOALS = {"C1": "< 3 %", "C2": "< 1 %", "C3": "< 1 %"}
+DEPTHS = {32: 2, 64: 2, 128: 4}
+"""Width -> blocks, as the recipe's dial gives them."""
+PEER = Path(__file__).with_name("peer.py")
+TRIAL_STEPS = 30
+"""Steps of each trial that tunes the peer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """One rung to be measured on."""
+
+    rung: Rung
+    recipe: Path
+    data: DataSet
+    folder: Path
+
+    @property
+    def plan(self) -> Plan:
+        """Return what a run does."""
+        return plan(self.recipe, self.rung)
+
+    def batches(self, seed: int, rows: int, steps: int) -> np.ndarray[Any, np.dtype[np.int32]]:
+        """Return what the host serves: int32[steps, rows, T+1]."""
+        order = TrainingOrder(self.data, seed=seed, batch_rows=rows, sequence=self.plan.sequence, mixture=dict(self.plan.mixture))
+        return np.stack([order.batch(step) for step in range(steps)])
+
+    def run(self, seed: int) -> RunResult:
+        """Train the recipe through the host."""
+        job = RunJob(recipe=self.recipe, rung=self.rung, seed=seed, vocabulary=self.data.vocabulary, limits=limits_for(self.rung))
+        return host.train(job, sandbox=BubblewrapSandbox(), data=self.data)
+
+    def best_product(self) -> float:
+        """Return operations per second of the fastest product at the model's shapes, now."""
+        fixed = self.plan
+        shapes = calibration.Shapes.of(
+            rows=fixed.batch_rows, sequence=fixed.sequence, width=self.rung.width, vocabulary=self.data.vocabulary
+        )
+        box = BubblewrapSandbox(program=Program(module=calibration.MODULE))
+        return calibration.calibrate(box, shapes, limits_for(self.rung)).product_flops
+
+    def peer(self, batches: np.ndarray[Any, np.dtype[np.int32]], *, threads: int, seed: int) -> dict[str, Any]:
+        """Train the peer in a process of its own."""
+        settings, file = self.folder / "peer.json", self.folder / "batches.npy"
+        values = {knob.name: knob.value for knob in knobs.read(genesis_recipe())}
+        width = self.rung.width
+        shape = {"width": width, "depth": DEPTHS[width], "heads": width // max(16, width // 4), "sequence": self.plan.sequence}
+        settings.write_text(json.dumps({**values, **shape, "vocabulary": self.data.vocabulary, "threads": threads, "seed": seed}))
+        np.save(file, batches)
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        command = python(str(PEER), str(settings), str(file))
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise InfrastructureError(f"the peer failed: {done.stderr[-500:]}")
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def tuned(self) -> tuple[int, int]:
+        """Return (rows, threads) with which the peer is fastest."""
+        speeds = {}
+        for rows, threads in itertools.product((8, 16, 32, 64), range(1, (os.cpu_count() or 1) + 1)):
+            speeds[rows, threads] = self.peer(self.batches(0, rows, TRIAL_STEPS), threads=threads, seed=0)["tokens_per_s"]
+        return max(speeds, key=speeds.__getitem__)
+
+
+def throughput(context: Context) -> list[Figure]:
+    """Train the genesis recipe and its peer by turns on every CPU rung."""
+    net = devnet(context, "train")
+    data = open_public_data(load_config(net.config("validator")), net.profile)
+    folder = scratch(context, "train-recipe")
+    materialise(genesis_recipe(), folder / "recipe")
+    figures = []
+    for name in GOALS:
+        course = Course(rung=net.profile.rules.rung(name), recipe=folder / "recipe", data=data, folder=folder)
+        figures += _figures(context, course)
+    return figures
+
+
+def _figures(context: Context, course: Course) -> list[Figure]:
+    name, fixed = course.rung.name, course.plan
+    rows, threads = course.tuned()
+    context.say(f"train: {name}: the peer is fastest with {rows} rows and {threads} threads")
+    runs, products, equal, fastest = [], [], [], []
+    for seed in range(context.repeat):
+        products.append(course.best_product())
+        runs.append(course.run(seed))
+        equal.append(course.peer(course.batches(seed, fixed.batch_rows, fixed.steps), threads=1, seed=seed))
+        fastest.append(
+            course.peer(course.batches(seed, rows, max(TRIAL_STEPS, fixed.steps * fixed.batch_rows // rows)), threads=threads, seed=seed)
+        )
+        context.say(f"train: {name} run {seed + 1} of {context.repeat}")
+    speeds = [_speed(run) for run in runs]
+    share = [100 * speed * run.flops_per_token / best for speed, run, best in zip(speeds, runs, products, strict=True)]
+    return [
+        Figure.of(f"{name} best product at its shapes", "GFLOP/s", [best / 1e9 for best in products]),
+        Figure.of(f"{name} training", "tokens/s", speeds),
+        Figure.of(f"{name} of the best product", "%", share, goal=GOALS[name]),
+        Figure.of(f"{name} host / worker CPU time", "%", [100 * run.host_cpu_s / run.worker_cpu_s for run in runs], goal=HOST_GOALS[name]),
+        Figure.of(f"{name} peer, same batch, one thread", "tokens/s", [run["tokens_per_s"] for run in equal]),
+        Figure.of(f"{name} peer, {rows} rows, {threads} threads", "tokens/s", [run["tokens_per_s"] for run in fastest]),
+        Figure.of(
+            f"{name} speed / peer's at the same batch and threads",
+            "",
+            [ours / run["tokens_per_s"] for ours, run in zip(speeds, equal, strict=True)],
+        ),
+        Figure.of(f"{name} last loss less the peer's", "sigma", [_apart(runs, equal)], goal="within 3"),
+    ]
+
+
+def _speed(run: RunResult) -> float:
+    """Return tokens per second of the steps after the first, boundaries included."""
+    microseconds: list[int] = open_envelope(host.TIMING_TAG, run.timing, limit=len(run.timing))
+    return (run.plan.steps - 1) * run.plan.batch_rows * run.plan.sequence / (sum(microseconds[1:]) / 1e6)
+
+
+def _apart(runs: list[RunResult], peers: list[dict[str, Any]]) -> float:
+    """Return how far the mean losses over the last tenth are apart, in standard errors of seeds."""
+    ours = [run.final_loss_nats for run in runs]
+    theirs = [statistics.fmean(run["losses"][-max(1, len(run["losses"]) // 10) :]) for run in peers]
+    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    if len(differences) < 2:
+        return 0.0
+    return float(statistics.fmean(differences) / (statistics.stdev(differences) / len(differences) ** 0.5))
