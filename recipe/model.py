@@ -28,6 +28,7 @@ class Attention(nn.Module):
         self.qk_norm = config.qk_norm == "on"
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.output = nn.Linear(width, width, bias=False)
+        self.gate = nn.Linear(width, self.heads, bias=False) if config.value_embedding == "gated" else None
 
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, extra: Tensor | None) -> Tensor:
         B, T, C = x.shape
@@ -37,7 +38,8 @@ class Attention(nn.Module):
         if self.qk_norm:  # option: qk_norm
             q, k = norm(q), norm(k)
         if extra is not None:  # option: value_embedding
-            v = v + extra.view(B, T, self.heads, self.head)
+            extra = extra.view(B, T, self.heads, self.head)
+            v = v + (extra if self.gate is None else 2 * torch.sigmoid(self.gate(x))[..., None] * extra)
         y = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True)
         return self.output(y.transpose(1, 2).reshape(B, T, C))
 
@@ -64,8 +66,13 @@ class Block(nn.Module):
         super().__init__()
         self.attention = Attention(config, width, head)
         self.mlp = MLP(config, width)
+        if config.lambdas == "on":
+            self.stay, self.again = nn.Parameter(torch.empty(())), nn.Parameter(torch.empty(()))
+        self.lambdas = config.lambdas == "on"
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, extra: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, first: Tensor, rotation: tuple[Tensor, Tensor] | None, extra: Tensor | None) -> Tensor:
+        if self.lambdas:  # option: lambdas
+            x = self.stay * x + self.again * first
         x = x + self.attention(norm(x), rotation, extra)
         return x + self.mlp(norm(x))
 
@@ -87,7 +94,7 @@ class GPT(nn.Module):
             self.register_buffer("sine", sine, persistent=False)
         else:
             self.position = nn.Parameter(torch.empty(sequence, width))
-        self.value_embedding = nn.Embedding(vocabulary, width) if config.value_embedding == "on" else None
+        self.value_embedding = nn.Embedding(vocabulary, width) if config.value_embedding != "off" else None
         self.initialise(config)
 
     @torch.no_grad()
@@ -95,7 +102,9 @@ class GPT(nn.Module):
         """Draw every parameter from torch's generator, or set it to a constant."""
         for name, parameter in self.named_parameters():
             embeds = name in ("embedding.weight", "position", "value_embedding.weight")
-            if config.zero_init == "on" and name.endswith("output.weight"):  # option: zero_init
+            if name.endswith(("stay", "again")):
+                parameter.fill_(1.0 if name.endswith("stay") else 0.0)
+            elif name.endswith("gate.weight") or (config.zero_init == "on" and name.endswith("output.weight")):  # option: zero_init
                 parameter.zero_()
             else:
                 parameter.normal_(std=config.embedding_std if embeds else config.matrix_std * parameter.size(-1) ** -0.5)
@@ -113,8 +122,9 @@ class GPT(nn.Module):
         if not self.rope:
             x = x + self.position[:T]
         extra = None if self.value_embedding is None else self.value_embedding(tokens)
+        first = x
         for block in self.blocks:
-            x = block(x, rotation, extra)
+            x = block(x, first, rotation, extra)
         logits = self.head(norm(x))
         if self.soft_cap:  # option: soft_cap
             logits = self.soft_cap * torch.tanh(logits / self.soft_cap)

@@ -11,16 +11,18 @@ from types import SimpleNamespace
 import torch
 import torch.nn.functional as F
 from model import GPT
-from optim import AdamW, Muon, clip, schedule
+from optim import POLAR_EXPRESS, QUINTIC, AdamW, Muon, clip, schedule
 from torch import Tensor
 
 CONFIG = Path(__file__).parent / "config" / "base.toml"
+PIECES = {"lambdas": "off", "orthogonaliser": "quintic", "cautious_decay": "off", "momentum_warmup": 0.0, "warmdown_floor": 0.0}
+"""Knobs that a configuration may leave out, with what they are then: the piece is not there."""
 
 
 def build(*, width: int, sequence: int, vocabulary: int, steps: int, batch_rows: int) -> "Trainer":
     """Return a trainer at step 0 for rows of `sequence` tokens, planned to make exactly `steps` steps."""
     knobs = tomllib.loads(CONFIG.read_text(encoding="utf-8"))
-    config = SimpleNamespace(**{name: table["value"] for name, table in knobs.items()})
+    config = SimpleNamespace(**(PIECES | {name: table["value"] for name, table in knobs.items()}))
     model = GPT(config, width=width, sequence=sequence, vocabulary=vocabulary)
     return Trainer(config, model, steps, flops_per_token=model.flops_per_token(sequence))
 
@@ -32,7 +34,8 @@ class Trainer:
         self.config, self.model, self.steps, self.count = config, model, steps, 0
         self.flops_per_token = flops_per_token
         parameters = dict(model.named_parameters())
-        matrices = {name: parameters.pop(name) for name in list(parameters) if config.optimizer == "muon" and name.startswith("blocks.")}
+        hidden = [name for name, parameter in parameters.items() if name.startswith("blocks.") and parameter.ndim == 2]
+        matrices = {name: parameters.pop(name) for name in hidden if config.optimizer == "muon"}
         factors = {"embedding.weight": config.embedding_rate, "head.weight": config.head_rate}
         adamw = AdamW(
             parameters,
@@ -40,10 +43,18 @@ class Trainer:
             beta1=config.beta1,
             beta2=config.beta2,
             weight_decay=config.weight_decay,
+            cautious=config.cautious_decay == "on",
         )
         self.optimizers = [("adamw", adamw, config.learning_rate)]
         if matrices:  # option: optimizer = "muon"
-            muon = Muon(matrices, momentum=config.muon_momentum, weight_decay=config.weight_decay)
+            muon = Muon(
+                matrices,
+                momentum=config.muon_momentum,
+                weight_decay=config.weight_decay,
+                cautious=config.cautious_decay == "on",
+                momentum_steps=round(config.momentum_warmup * steps),
+                coefficients=POLAR_EXPRESS if config.orthogonaliser == "polar" else QUINTIC,  # option: orthogonaliser
+            )
             self.optimizers.append(("muon", muon, config.muon_rate))
 
     def step(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,7 +63,7 @@ class Trainer:
         loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
         loss.backward()
         norm = clip(list(self.model.parameters()), self.config.gradient_clip)
-        factor = schedule(self.count, self.steps, self.config.warmup, self.config.warmdown)
+        factor = schedule(self.count, self.steps, self.config.warmup, self.config.warmdown, self.config.warmdown_floor)
         self.count += 1
         for _, optimizer, rate in self.optimizers:
             optimizer.step(self.count, rate * factor)

@@ -26,6 +26,11 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"warmdown": 0.5},
     {"gradient_clip": 0.0, "weight_decay": 0.0},
     {"mlp_ratio": 2},
+    {"lambdas": "on"},
+    {"value_embedding": "gated"},
+    {"cautious_decay": "on"},
+    {"warmdown": 0.5, "warmdown_floor": 0.2},
+    {"optimizer": "muon", "orthogonaliser": "polar", "momentum_warmup": 0.5, "cautious_decay": "on"},
     {"position": "rope", "optimizer": "muon"},
     {
         "position": "rope",
@@ -33,9 +38,14 @@ OPTIONS: tuple[dict[str, Any], ...] = (
         "activation": "relu2",
         "zero_init": "on",
         "soft_cap": 30,
-        "value_embedding": "on",
+        "value_embedding": "gated",
         "optimizer": "muon",
+        "orthogonaliser": "polar",
+        "momentum_warmup": 0.3,
+        "cautious_decay": "on",
+        "lambdas": "on",
         "warmdown": 0.3,
+        "warmdown_floor": 0.1,
     },
 )
 Build = Callable[..., Any]
@@ -52,7 +62,7 @@ def build(recipe: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     def built(width: int = 32, **knobs: Any) -> Any:
         text = recipe.train.tomllib.loads((RECIPE / "config" / "base.toml").read_text())
         for name, value in knobs.items():
-            text[name]["value"] = value
+            text.setdefault(name, {})["value"] = value
         lines = [f"[{name}]\nvalue = {value!r}\n" for name, value in ((name, table["value"]) for name, table in text.items())]
         path = tmp_path / "base.toml"
         path.write_text("".join(lines))
@@ -184,6 +194,30 @@ def test_muon_moves_along_a_nearly_orthogonal_matrix(shape: tuple[int, ...], rec
     assert values.max() < 1.4
 
 
+@pytest.mark.parametrize("smallest", [0.002, 0.01, 0.5])
+def test_polar_express_brings_every_singular_value_near_one(smallest: float, recipe: SimpleNamespace) -> None:
+    torch.manual_seed(0)
+    left, _ = torch.linalg.qr(torch.randn(16, 16, dtype=torch.float64))
+    right, _ = torch.linalg.qr(torch.randn(16, 16, dtype=torch.float64))
+    scales = torch.cat([torch.ones(1), torch.full((15,), smallest)]).double()
+    matrix = ((left * scales) @ right)[None]
+    values = torch.linalg.svdvals(recipe.optim.orthogonalise(matrix, recipe.optim.POLAR_EXPRESS))
+    assert values.min() > 0.85
+    assert values.max() < 1.15
+
+
+def test_cautious_decay_leaves_weights_that_grow_alone(recipe: SimpleNamespace) -> None:
+    weights, update = torch.tensor([1.0, -1.0, 2.0]), torch.tensor([3.0, 3.0, 0.0])
+    recipe.optim.decay_aligned([weights], [update], [0.1])
+    assert torch.allclose(weights, torch.tensor([0.9, -1.0, 2.0]))
+
+
+def test_gates_and_lambdas_begin_as_if_they_were_not_there(build: Build) -> None:
+    plain, pieces = build(value_embedding="on").model, build(value_embedding="gated", lambdas="on").model
+    pieces.load_state_dict(plain.state_dict(), strict=False)
+    assert torch.allclose(plain(batch(0)[:, :-1]), pieces(batch(0)[:, :-1]), atol=1e-6)
+
+
 def test_muon_treats_each_matrix_of_a_stack_as_if_it_were_alone(recipe: SimpleNamespace) -> None:
     torch.manual_seed(0)
     stack = torch.randn(3, 8, 8)
@@ -207,6 +241,12 @@ def test_the_schedule_rises_stays_and_falls(recipe: SimpleNamespace) -> None:
     assert set(factors[9:81]) == {1.0}
     assert factors[80:] == pytest.approx([(100 - step) / 20 for step in range(80, 100)])
     assert {recipe.optim.schedule(step, 7, 0.0, 0.0) for step in range(7)} == {1.0}
+
+
+def test_the_schedule_can_end_above_zero(recipe: SimpleNamespace) -> None:
+    factors = [recipe.optim.schedule(step, 10, 0.0, 0.5, 0.2) for step in range(10)]
+    assert factors[:5] == [1.0] * 5
+    assert factors[-1] == pytest.approx(0.2 + 0.8 / 5)
 
 
 def test_the_loss_is_the_mean_cross_entropy_of_the_next_token(build: Build) -> None:
