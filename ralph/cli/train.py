@@ -23,6 +23,7 @@ from ralph.protocol.data import DataManifest
 from ralph.protocol.network import LADDER
 from ralph.protocol.rules import Rung
 from ralph.repository.genesis import genesis_recipe
+from ralph.repository.genesis import variant as configured
 from ralph.repository.trees import materialise, read_tree
 from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.sandbox.limits import limits_for
@@ -44,6 +45,7 @@ MEBI = 1 << 20
 def train(
     rung: Annotated[str, typer.Option(help=f"Scale: {', '.join(one.name for one in LADDER)}, smallest first.")] = "C1",
     recipe: Annotated[Path | None, typer.Option(help="Directory of a recipe; by default the genesis recipe.")] = None,
+    variant: Annotated[str, typer.Option(help="Configuration of the recipe: config/NAME.toml takes the place of base.toml.")] = "base",
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="The same seed gives the same run, bit for bit.")] = 0,
     data: Annotated[Path | None, typer.Option(help="Public data; by default those of --config, else HOME/data/public.")] = None,
     config: Annotated[Path | None, typer.Option(help="A node's TOML, for its data and its network's ladder.")] = None,
@@ -60,7 +62,7 @@ def train(
     scale, opened = _opened(rung, data, config)
     if recipe is not None and not recipe.is_dir():
         raise ConfigurationError(f"there is no recipe in {recipe}")
-    tree = genesis_recipe() if recipe is None else read_tree(recipe)
+    tree = configured(genesis_recipe() if recipe is None else read_tree(recipe), variant)
     rows = opened.validation.rows(min(documents, len(opened.validation)), scale.sequence)
     directory = (out or default_home() / "runs" / f"{scale.name}-{tree.digest().hex()[:8]}-{seed}").absolute()
     run = identity(tree=tree.digest(), rung=scale, seed=seed, data=opened.manifest.digest())

@@ -10,14 +10,22 @@ from rich.console import Console
 from rich.table import Table
 
 from ralph.errors import ConfigurationError
+from ralph_devnet.bench.ablation import ablation
 from ralph_devnet.bench.demos import demos
 from ralph_devnet.bench.host import host_overhead
 from ralph_devnet.bench.loop import loop_stages
 from ralph_devnet.bench.registry import Benchmark, Context, Figure, machine
 from ralph_devnet.bench.scorer import scorer_gain
-from ralph_devnet.bench.throughput import throughput
+from ralph_devnet.bench.throughput import training
 
-REGISTRY: dict[str, Benchmark] = {"host": host_overhead, "loop": loop_stages, "scorer": scorer_gain, "train": throughput, "demo": demos}
+REGISTRY: dict[str, Benchmark] = {
+    "host": host_overhead,
+    "loop": loop_stages,
+    "scorer": scorer_gain,
+    "train": training,
+    "ablation": ablation,
+    "demo": demos,
+}
 
 
 def bench(

@@ -27,6 +27,7 @@ from ralph.sandbox.options import Program
 from ralph.train import calibration, host
 from ralph.train.plan import Plan, plan
 from ralph.train.run import RunJob, RunResult
+from ralph_devnet.bench.kills import killed_runs
 from ralph_devnet.bench.registry import Context, Figure
 from ralph_devnet.bench.world import devnet, scratch
 from ralph_devnet.processes import python
@@ -95,6 +96,11 @@ class Course:
         for rows, threads in itertools.product((8, 16, 32, 64), range(1, (os.cpu_count() or 1) + 1)):
             speeds[rows, threads] = self.peer(self.batches(0, rows, TRIAL_STEPS), threads=threads, seed=0)["tokens_per_s"]
         return max(speeds, key=speeds.__getitem__)
+
+
+def training(context: Context) -> list[Figure]:
+    """Measure speed, and what becomes of a run that is killed."""
+    return [*throughput(context), *killed_runs(context)]
 
 
 def throughput(context: Context) -> list[Figure]:

@@ -5,6 +5,8 @@ import itertools
 import subprocess
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,11 +14,17 @@ from tests.recipe.conftest import RECIPE
 
 TEXT = (RECIPE / "config" / "base.toml").read_text(encoding="utf-8")
 KNOBS = tomllib.loads(TEXT)
+STRONG = tomllib.loads((RECIPE / "config" / "strong.toml").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", KNOBS)
-def test_a_knob_has_a_value_and_a_range_or_choices(name: str) -> None:
-    knob = KNOBS[name]
+def test_the_strong_configuration_has_every_knob_and_only_pieces_beside(recipe: SimpleNamespace) -> None:
+    assert KNOBS.keys() <= STRONG.keys()
+    assert STRONG.keys() - KNOBS.keys() <= recipe.train.PIECES.keys()
+    assert not KNOBS.keys() & recipe.train.PIECES.keys()
+
+
+@pytest.mark.parametrize(("name", "knob"), [*KNOBS.items(), *STRONG.items()])
+def test_a_knob_has_a_value_and_a_range_or_choices(name: str, knob: dict[str, Any]) -> None:
     if "choices" in knob:
         assert set(knob) == {"value", "choices"}
         assert knob["value"] in knob["choices"]
