@@ -5,6 +5,7 @@ A run has a directory. It can be killed at any time and goes on with ``--resume`
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +35,7 @@ from ralph.train.directory import finish, identity, journal_of
 from ralph.train.journal import Identity, Journal
 from ralph.train.plan import plan
 from ralph.train.run import RunJob, RunResult, StepReport
+from ralph.train.sinks import Sink, Track, open_sink
 
 DOCUMENTS = 256
 """Public validation documents that are scored."""
@@ -52,6 +54,7 @@ def train(
     documents: Annotated[int, typer.Option(min=1, help="Public validation documents to score at the end.")] = DOCUMENTS,
     out: Annotated[Path | None, typer.Option(help="Directory of the run; by default one of its own under HOME/runs.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the same run after a kill, at its last boundary.")] = False,
+    track: Annotated[Track | None, typer.Option(help="Also show the steps in TensorBoard files or at Weights & Biases.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Train a recipe once and print what a bundle would claim of the run.
@@ -71,8 +74,8 @@ def train(
         materialise(tree, Path(folder) / "recipe")
         job = RunJob(recipe=Path(folder) / "recipe", rung=scale, seed=seed, vocabulary=opened.vocabulary, limits=limits_for(scale))
         best = _best_product(job, run)
-        with progress(f"train {scale.name}", quiet=json) as meter:
-            result, val_bpb = _run(job, opened, rows, journal, meter, best)
+        with progress(f"train {scale.name}", quiet=json) as meter, _sink(track, directory, run) as sink:
+            result, val_bpb = _run(job, opened, rows, journal, meter, best, sink)
     value = _value(result, val_bpb, tree.digest(), scale, len(rows), best)
     finish(journal, result, value)
     value["directory"] = str(directory)
@@ -95,6 +98,19 @@ def _opened(name: str, data: Path | None, config: Path | None) -> tuple[Rung, Da
     return scale, open_data(data, expect=expect or read_manifest(data, DataManifest).digest())
 
 
+@contextmanager
+def _sink(track: Track | None, directory: Path, run: Identity) -> Iterator[Sink | None]:
+    """Open the sink that was asked for, and close it also when the run fails."""
+    if track is None:
+        yield None
+        return
+    sink = open_sink(track, directory, dict(run))
+    try:
+        yield sink
+    finally:
+        sink.close()
+
+
 def _best_product(job: RunJob, run: Identity) -> float:
     """Return floating-point operations per second of this machine's best matrix product at the run's shapes, measured once."""
     fixed, rung = plan(job.recipe, job.rung), job.rung
@@ -105,13 +121,15 @@ def _best_product(job: RunJob, run: Identity) -> float:
     return calibration.remembered(place, machine, lambda: calibration.calibrate(box, shapes, job.limits)).product_flops
 
 
-def _run(job: RunJob, data: DataSet, rows: Rows, journal: Journal, meter: Meter, best: float) -> tuple[RunResult, float]:
+def _run(job: RunJob, data: DataSet, rows: Rows, journal: Journal, meter: Meter, best: float, sink: Sink | None) -> tuple[RunResult, float]:
     """Train and ask for the claimed losses on public documents."""
 
     def report(step: StepReport) -> None:
         speed = step.tokens_now / step.wall_s if step.wall_s > 0 else 0.0
         left = (step.steps - step.step) * step.wall_s / max(1, step.steps_now)
         rates = f"{speed:,.0f} tokens/s, {speed * step.flops_per_token / best:.0%} of the best product"
+        if sink is not None:
+            sink.report(step)
         meter.update(step.step, step.steps, f"loss {step.loss_nats:.4f} nats, {rates}, {left:.0f} s left")
 
     with host.start(job, sandbox=BubblewrapSandbox(), data=data) as run:
