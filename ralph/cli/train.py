@@ -95,6 +95,7 @@ def _opened(name: str, data: Path | None, config: Path | None) -> tuple[Rung, Da
     scale = next((one for one in ladder if one.name == name), None)
     if scale is None:
         raise ConfigurationError(f"there is no rung {name!r}; the ladder has {', '.join(one.name for one in ladder)}")
+    host.check_device(scale)
     return scale, open_data(data, expect=expect or read_manifest(data, DataManifest).digest())
 
 

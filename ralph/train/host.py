@@ -56,6 +56,12 @@ def state_limits(rung: Rung) -> TensorLimits:
     return TensorLimits(numbers=numbers, size_bytes=8 * numbers)
 
 
+def check_device(rung: Rung) -> None:
+    """Raise ConfigurationError for a rung that this release cannot run."""
+    if rung.device != "cpu":
+        raise ConfigurationError(f"rung {rung.name} trains on a GPU, and this release runs the rungs of CPUs only: C1, C2 and C3")
+
+
 @contextmanager
 def start(job: RunJob, *, sandbox: Sandbox, data: DataSet) -> Iterator["TrainingRun"]:
     """Fix the plan and start the worker; the sandbox ends with the context.
@@ -63,8 +69,7 @@ def start(job: RunJob, *, sandbox: Sandbox, data: DataSet) -> Iterator["Training
     Raises:
         UntrustedInputError: ``RUN-BUDGET`` or ``RUN-IMPORT`` before anything starts.
     """
-    if job.rung.device != "cpu":
-        raise ConfigurationError(f"rung {job.rung.name} trains on a GPU, and this release runs the rungs of CPUs only: C1, C2 and C3")
+    check_device(job.rung)
     if job.vocabulary != data.vocabulary:
         raise ConfigurationError(f"the job is for {job.vocabulary} token ids, the data has {data.vocabulary}")
     fixed = plan(job.recipe, job.rung)

@@ -222,3 +222,38 @@ def test_a_full_disk_is_said_and_is_not_the_users_configuration(small_data: Path
     """On a file system that is too small: for the keys, and for the chain."""
     disk = (*UNSHARE, "sh", "-c", f'mount -t tmpfs -o size={size_kib}k tmpfs "$0" && exec "$@"', str(tmp_path))
     assert_refused(ralph("init", "--home", tmp_path / "net", "--data", small_data, prefix=disk), 2, "OPS-DISK")
+
+
+def test_a_run_is_only_continued_where_one_is_unfinished(small_data: Path, tmp_path: Path) -> None:
+    words = ("train", "--data", small_data / "public", "--out", tmp_path / "run", "--resume")
+    assert_refused(ralph(*words), 3, "OPS-CONFIG", "no unfinished run", "leave --resume out")
+
+
+def test_a_configuration_that_the_recipe_does_not_have(small_data: Path) -> None:
+    assert_refused(ralph("train", "--data", small_data / "public", "--variant", "weak"), 3, "OPS-CONFIG", "only base, strong")
+
+
+def test_a_rung_of_gpus(small_data: Path, tmp_path: Path) -> None:
+    words = ("train", "--data", small_data / "public", "--out", tmp_path / "run", "--rung", "S1")
+    assert_refused(ralph(*words), 3, "OPS-CONFIG", "S1 trains on a GPU", "C1, C2 and C3")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--source", "text"), "OPS-CONFIG", "needs files or directories"),
+        (("--source", "text", "/nonexistent"), "OPS-DATA", "/nonexistent does not exist"),
+        (("some.txt",), "OPS-CONFIG", "takes no paths"),
+        (("--tokenizer", "gpt2", "--merges", "/nonexistent"), "OPS-DATA", "cannot be read"),
+    ],
+)
+def test_text_that_is_not_there(tmp_path: Path, words: tuple[str, ...], code: str, said: str) -> None:
+    done = ralph("data", "prepare", "--out", tmp_path / "public", "--hidden", tmp_path / "hidden", *words)
+    assert_refused(done, 3, code, said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_that_is_no_document_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n{"txt": "not"}\n', encoding="utf-8")
+    done = ralph("data", "prepare", "--out", tmp_path / "p", "--hidden", tmp_path / "h", "--source", "text", tmp_path / "a.jsonl")
+    assert_refused(done, 3, "OPS-DATA", "a.jsonl, line 2")
