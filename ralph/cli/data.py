@@ -113,7 +113,8 @@ def _corpus(source: Origin, paths: list[str], subset: str, revision: str, docume
     wanted: dict[str, list[Path]] = {}
     for word in paths:
         name, equals, place = word.partition("=")
-        wanted.setdefault(name if equals else "text", []).append(Path(place if equals else word))
+        named = equals and not Path(word).exists()
+        wanted.setdefault(name if named else "text", []).append(Path(place if named else word))
     return text_files(wanted)
 
 

@@ -1,6 +1,7 @@
 """Text files of one's own as a corpus: plain text, cut into documents at blank lines, or JSON lines with a text each."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -9,6 +10,7 @@ from pathlib import Path
 from ralph.data.corpora import Document, cut
 from ralph.errors import ConfigurationError
 from ralph.protocol.canonical import digest
+from ralph.protocol.data import SOURCE_NAME
 
 IDENTITY_TAG = "recipe-net/data/text-files/v1"
 SUFFIXES = (".txt", ".md", ".rst", ".jsonl")
@@ -43,10 +45,13 @@ def text_files(wanted: dict[str, list[Path]]) -> TextFiles:
     """Return the files and everything in the directories of each source, in the order of their paths.
 
     Raises:
-        ConfigurationError: A path that is not there, or a source without text.
+        ConfigurationError: A path that is not there, a source without text, or a name that no manifest can hold.
     """
     found: list[tuple[str, Path]] = []
     for source, paths in sorted(wanted.items()):
+        if not re.match(SOURCE_NAME, source):
+            detail = f"{source!r} is no name of a source: lower-case letters, digits and _, a letter first, at most 32"
+            raise ConfigurationError(detail)
         files = [file for path in paths for file in _files(path)]
         if not files:
             raise ConfigurationError(f"source {source} has no files that end in {', '.join(SUFFIXES)}", code="OPS-DATA")

@@ -20,7 +20,8 @@ MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,99}$")]
 """A file name inside the manifest's directory: never a path, never hidden."""
 
-SourceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+SOURCE_NAME = r"^[a-z][a-z0-9_]{0,31}$"
+SourceName = Annotated[str, Field(pattern=SOURCE_NAME)]
 """A named source of text that a recipe's mixture may weigh."""
 
 Vocabulary = Annotated[int, Field(ge=257, le=65536)]

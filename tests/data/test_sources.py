@@ -65,6 +65,12 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path, name: str, data: bytes,
         list(text_files({"text": [tmp_path]}).documents(0))
 
 
+@pytest.mark.parametrize("name", ["My Source", "", "val/../x", "a" * 33, "9lives"])
+def test_a_source_that_no_manifest_can_name_is_refused(folder: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError, match="no name of a source"):
+        text_files({name: [folder]})
+
+
 def test_a_place_without_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no files that end in"):
         text_files({"text": [tmp_path]})
