@@ -6,6 +6,7 @@ and on the settings alone, so neither the number of processes nor a kill changes
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
@@ -19,7 +20,7 @@ from ralph.data.layout import INDEX, TOKEN_DTYPE
 from ralph.data.partition import Entry, Fractions, Progress, split_of
 from ralph.data.spool import read_leaf
 from ralph.data.tokenizer import Tokenizer, open_tokenizer
-from ralph.errors import CorruptStateError
+from ralph.errors import CorruptStateError, InfrastructureError
 from ralph.protocol.canonical import envelope, open_envelope
 from ralph.protocol.data import BOS
 from ralph.store.files import replace_file
@@ -117,8 +118,13 @@ def _mapped(jobs: Sequence[_Job], workers: int) -> Iterator[Path]:
     if workers <= 1 or len(jobs) <= 1:
         yield from (job.run() for job in jobs)
         return
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("forkserver")) as pool:
-        yield from pool.map(_Job.run, jobs)
+    try:
+        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("forkserver")) as pool:
+            yield from pool.map(_Job.run, jobs)
+    except BrokenProcessPool as error:
+        raise InfrastructureError(
+            "a process that encodes was killed, by a lack of memory perhaps; start again with fewer --workers"
+        ) from error
 
 
 def _stretch(entries: Sequence[Entry], tokenizer: Tokenizer, settings: Settings) -> Stretch:

@@ -49,7 +49,7 @@ def text_files(wanted: dict[str, list[Path]]) -> TextFiles:
     """
     found: list[tuple[str, Path]] = []
     for source, paths in sorted(wanted.items()):
-        if not re.match(SOURCE_NAME, source):
+        if not re.fullmatch(SOURCE_NAME, source):
             detail = f"{source!r} is no name of a source: lower-case letters, digits and _, a letter first, at most 32"
             raise ConfigurationError(detail)
         files = [file for path in paths for file in _files(path)]
