@@ -13,6 +13,7 @@ import numpy as np
 import typer
 
 from ralph.cli.output import JsonOption, Meter, emit, progress
+from ralph.cli.snapshots import Snapshots
 from ralph.config import default_home, load_config, load_profile
 from ralph.data.dataset import DataSet, Rows, open_data
 from ralph.data.layout import read_manifest
@@ -54,6 +55,7 @@ def train(
     documents: Annotated[int, typer.Option(min=1, help="Public validation documents to score at the end.")] = DOCUMENTS,
     out: Annotated[Path | None, typer.Option(help="Directory of the run; by default one of its own under HOME/runs.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the same run after a kill, at its last boundary.")] = False,
+    snapshots: Annotated[bool, typer.Option("--snapshots", help="Measure the model at every boundary, in two more sandboxes.")] = False,
     track: Annotated[Track | None, typer.Option(help="Also show the steps in TensorBoard files or at Weights & Biases.")] = None,
     json: JsonOption = False,
 ) -> None:
@@ -75,8 +77,13 @@ def train(
         job = RunJob(recipe=Path(folder) / "recipe", rung=scale, seed=seed, vocabulary=opened.vocabulary, limits=limits_for(scale))
         best = _best_product(job, run)
         with progress(f"train {scale.name}", quiet=json) as meter, _sink(track, directory, run) as sink:
-            result, val_bpb = _run(job, opened, rows, journal, meter, best, sink)
+            measured = (
+                Snapshots(directory, job=job, sandbox=BubblewrapSandbox(), data=opened, rows=rows, resume=resume) if snapshots else None
+            )
+            result, val_bpb = _run(job, opened, rows, journal, measured, meter, best, sink)
     value = _value(result, val_bpb, tree.digest(), scale, len(rows), best)
+    if measured is not None:
+        value["snapshots"] = {str(step): snapshot for step, snapshot in measured.found.items()}
     finish(journal, result, value)
     value["directory"] = str(directory)
     emit(value, list(_lines(value)), as_json=json)
@@ -122,7 +129,9 @@ def _best_product(job: RunJob, run: Identity) -> float:
     return calibration.remembered(place, machine, lambda: calibration.calibrate(box, shapes, job.limits)).product_flops
 
 
-def _run(job: RunJob, data: DataSet, rows: Rows, journal: Journal, meter: Meter, best: float, sink: Sink | None) -> tuple[RunResult, float]:
+def _run(
+    job: RunJob, data: DataSet, rows: Rows, journal: Journal, measured: Snapshots | None, meter: Meter, best: float, sink: Sink | None
+) -> tuple[RunResult, float]:
     """Train and ask for the claimed losses on public documents."""
 
     def report(step: StepReport) -> None:
@@ -134,7 +143,7 @@ def _run(job: RunJob, data: DataSet, rows: Rows, journal: Journal, meter: Meter,
         meter.update(step.step, step.steps, f"loss {step.loss_nats:.4f} nats, {rates}, {left:.0f} s left")
 
     with host.start(job, sandbox=BubblewrapSandbox(), data=data) as run:
-        result = run.train(on_step=report, journal=journal)
+        result = run.train(on_step=report, states=measured, journal=journal)
         losses = claims.collect(run.claim, rows, batch_rows=BATCH_ROWS, key=digest(KEY_TAG, {"seed": job.seed}))
     return result, bits_per_byte(float(np.sum(losses)), int(rows.byte_counts.sum()))
 
@@ -172,6 +181,8 @@ def _lines(value: dict[str, Any]) -> Iterator[str]:
     for name in ("transcript_root", "segments_root", "weights"):
         yield f"{name}: {value[name]}"
     yield f"val_bpb is the recipe's own claim on {value['documents']} public documents"
+    for step, snapshot in value.get("snapshots", {}).items():
+        yield f"after step {step}: {snapshot:.6f} bpb, measured"
     yield "---"
     yield f"val_bpb:          {value['val_bpb']:.6f}"
     yield f"training_seconds: {value['training_seconds']:.1f}"

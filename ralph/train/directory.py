@@ -16,6 +16,8 @@ from ralph.train.run import RunResult
 SUMMARY = "summary.json"
 WEIGHTS = "weights.safetensors"
 TRANSCRIPT = "transcript"
+RUN = "run"
+"""Where a summary says which run it is of."""
 
 
 def identity(*, tree: bytes, rung: Rung, seed: int, data: bytes) -> Identity:
@@ -46,13 +48,23 @@ def journal_of(directory: Path, run: Identity, *, resume: bool) -> Journal:
         raise ConfigurationError(f"there is no unfinished run in {directory}; leave --resume out to start one")
     if journal.exists and not resume:
         raise ConfigurationError(f"{directory} holds an unfinished run; continue it with --resume, or remove that directory")
-    if not directory.exists() or journal.exists or (directory / SUMMARY).is_file() or not any(directory.iterdir()):
-        return journal
-    raise ConfigurationError(f"{directory} is not empty and holds no run; name another directory")
+    if directory.exists() and not journal.exists and any(directory.iterdir()) and _finished(directory) != run:
+        raise ConfigurationError(f"{directory} is not empty and does not hold this run; name another directory")
+    return journal
+
+
+def _finished(directory: Path) -> Identity | None:
+    """Return which run has its results here, if one has."""
+    try:
+        found: Identity = json.loads((directory / SUMMARY).read_bytes())[RUN]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found
 
 
 def finish(journal: Journal, result: RunResult, summary: dict[str, Any]) -> None:
     """Write the results of a finished run, the summary last, and forget its journal."""
+    summary = {**summary, RUN: journal.identity}
     replace_file(journal.directory / WEIGHTS, result.weights)
     replace_file(journal.directory / TRANSCRIPT, result.transcript)
     replace_file(journal.directory / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())

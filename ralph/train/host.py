@@ -118,14 +118,14 @@ class TrainingRun:
             states: Takes the training state of every boundary, the first one included.
             resume: A committed state to continue from instead of step 0. The transcript then begins there.
             until: Last step to run; None runs the plan to its end.
-            journal: Continues what an earlier process began, as if there had been only one, and takes the states instead of ``states``.
+            journal: Continues what an earlier process began, as if there had been only one, and takes the states too.
 
         Raises:
             UntrustedInputError: The recipe's fault, with its reason code.
             InfrastructureError: Ours.
         """
         past = journal.past(self.plan) if journal is not None else None
-        resume, states = (past.boundary if past else resume), (journal or states)
+        resume, sinks = (past.boundary if past else resume), tuple(sink for sink in (journal, states) if sink is not None)
         first, last = (resume.step if resume else 0), (self.plan.steps if until is None else until)
         if not 0 <= first <= last <= self.plan.steps or (first == last and past is None):
             raise ConfigurationError(f"cannot run from step {first} to {last} of {self.plan.steps}")
@@ -134,7 +134,7 @@ class TrainingRun:
         self._check_parameters(built.parameters)
         if resume is not None:
             self.channel.load(resume.tensors(state_limits(self._job.rung)))
-        log = self._log(first, past, self._commit(first, states), built.flops_per_token)
+        log = self._log(first, past, self._commit(first, sinks), built.flops_per_token)
         started = time.monotonic()
         batch = self._order.batch(first)
         for step in range(first + 1, last + 1):
@@ -144,7 +144,7 @@ class TrainingRun:
                 batch = self._order.batch(step)  # the next one, while the worker is busy
             loss, norm = self.channel.stepped(step)
             microseconds = (time.perf_counter_ns() - begun) // 1000
-            boundary = self._commit(step, states) if step in self.plan.boundaries else None
+            boundary = self._commit(step, sinks) if step in self.plan.boundaries else None
             report = log.add(step, loss, norm, boundary, microseconds, wall_s=time.monotonic() - started)
             if boundary is not None and journal is not None:
                 journal.advance(log.writer, log.microseconds)
@@ -176,9 +176,9 @@ class TrainingRun:
             raise UntrustedInputError("RUN-SHAPE", f"the state of step {first} came back changed after it was loaded")
         return _Log(self, past.writer, list(past.microseconds), flops_per_token)
 
-    def _commit(self, step: int, states: StateSink | None) -> bytes:
+    def _commit(self, step: int, sinks: tuple[StateSink, ...]) -> bytes:
         tensors = self.channel.tensors(wire.Kind.STATE, state_limits(self._job.rung))
-        return segments.commit(step, tensors, states)
+        return segments.commit(step, tensors, *sinks)
 
     def _check_parameters(self, parameters: int) -> None:
         if parameters > self._job.rung.max_parameters:

@@ -44,7 +44,7 @@ class Journal:
     """
 
     def __init__(self, directory: Path, identity: Identity) -> None:
-        self.directory, self._identity = directory, identity
+        self.directory, self.identity = directory, identity
         self._path = directory / JOURNAL
 
     @property
@@ -86,7 +86,7 @@ class Journal:
 
     def advance(self, writer: TranscriptWriter, microseconds: Sequence[int]) -> None:
         """Let the journal name the newest boundary, and forget the older states."""
-        value = {"identity": self._identity, "transcript": writer.to_bytes(), "microseconds": list(microseconds)}
+        value = {"identity": self.identity, "transcript": writer.to_bytes(), "microseconds": list(microseconds)}
         replace_file(self._path, envelope(TAG, value))
         newest = self._state(max(writer.boundaries))
         for path in self.directory.glob("*.state"):
@@ -103,7 +103,7 @@ class Journal:
         return self.directory / f"{step}.state"
 
     def _same_run(self, found: Identity) -> None:
-        for name, value in self._identity.items():
+        for name, value in self.identity.items():
             if found.get(name) != value:
                 detail = f"{self.directory} holds a run with {name} {found.get(name)}, this one has {value}"
                 raise ConfigurationError(f"{detail}; give another --out, or remove that directory")

@@ -58,15 +58,17 @@ class MemoryStates:
         self.boundaries.append(boundary)
 
 
-def commit(step: int, tensors: Sequence[wire.Tensor], states: StateSink | None) -> bytes:
-    """Return the digest of a state, and hand its bytes to ``states`` where there is one."""
+def commit(step: int, tensors: Sequence[wire.Tensor], *sinks: StateSink) -> bytes:
+    """Return the digest of a state, and hand its bytes to every sink."""
     parts = safetensors.parts(tensors)
     hasher = hashlib.sha256()
     for part in parts:
         hasher.update(part)
     digest = hasher.digest()
-    if states is not None:
-        states.keep(Boundary(step=step, digest=digest, data=b"".join(parts)))
+    if sinks:
+        boundary = Boundary(step=step, digest=digest, data=b"".join(parts))
+        for sink in sinks:
+            sink.keep(boundary)
     return digest
 
 

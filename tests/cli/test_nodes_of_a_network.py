@@ -128,6 +128,10 @@ def test_the_same_training_gives_the_same_root_and_prints_the_summary(network: P
     }
     assert re.search(r"train C1: \d+/\d+ loss \d+\.\d{4} nats, [\d,]+ tokens/s", first.err)
     assert again.err == ""
+    watched = ralph("train", "--rung", "C1", "--seed", 5, "--config", config, "--documents", 16, "--snapshots", "--json")
+    assert watched.json["transcript_root"] == again.json["transcript_root"]
+    assert list(watched.json["snapshots"]) == ["0", "20", "40", "60", "80", "100"]
+    assert watched.json["snapshots"]["100"] == pytest.approx(again.json["val_bpb"], abs=1e-9)
 
 
 def test_nothing_of_a_read_only_command_changes_a_network(network: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_run_killed_before_within_and_after_its_segments_ends_in_the_same_byte
     assert PLAN.boundaries == (0, 2, 4, 6)
     assert made == [[1], [1, 2, 3], [3, 4, 5], [5, 6], []]
     summary = json.loads((directory / "summary.json").read_bytes())
-    assert summary == {"weights": undisturbed.weights_digest.hex()}
+    assert summary == {"weights": undisturbed.weights_digest.hex(), "run": IDENTITY}
     assert hashlib.sha256((directory / "weights.safetensors").read_bytes()).digest() == undisturbed.weights_digest
     assert (directory / "transcript").read_bytes() == undisturbed.transcript
     assert sorted(path.name for path in directory.iterdir()) == ["summary.json", "transcript", "weights.safetensors"]
@@ -153,6 +153,13 @@ def test_an_unfinished_run_is_neither_forgotten_nor_invented(interrupted: Path, 
     assert journal_of(interrupted, IDENTITY, resume=True).exists
     with pytest.raises(ConfigurationError, match="no unfinished run"):
         journal_of(tmp_path / "nothing", IDENTITY, resume=True)
+
+
+def test_a_finished_run_is_replaced_by_itself_only(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps({"weights": "00", "run": IDENTITY}), encoding="utf-8")
+    assert not journal_of(tmp_path, IDENTITY, resume=False).exists
+    with pytest.raises(ConfigurationError, match="does not hold this run"):
+        journal_of(tmp_path, {"seed": "8"}, resume=False)
 
 
 def test_a_run_is_never_written_into_somebody_elses_directory(tmp_path: Path) -> None:

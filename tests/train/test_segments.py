@@ -43,5 +43,5 @@ def test_a_kept_state_gives_back_its_tensors(rows: list[tuple[str, bytes]]) -> N
     digest = segments.commit(3, tensors, states)
     (boundary,) = states.boundaries
     assert (boundary.step, boundary.digest) == (3, digest)
-    assert digest == hashlib.sha256(boundary.data).digest() == segments.commit(3, list(reversed(tensors)), None)
+    assert digest == hashlib.sha256(boundary.data).digest() == segments.commit(3, list(reversed(tensors)))
     assert {tensor.name: bytes(tensor.data) for tensor in boundary.tensors(LIMITS)} == dict(rows)
