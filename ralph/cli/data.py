@@ -21,7 +21,7 @@ from ralph.errors import ConfigurationError
 from ralph.protocol.reasons import Reason
 
 MAX_WORKERS = 8
-"""Each needs about 150 MB."""
+"""Memory grows with them: each holds a bucket and its tokens."""
 
 
 class Origin(StrEnum):

@@ -1,8 +1,5 @@
 """A preparation that is killed at every stage and goes on."""
 
-import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,8 +9,8 @@ from ralph.data.partition import Progress
 from ralph.data.shards import prepare
 from ralph.data.textfiles import TextFiles, text_files
 from ralph.errors import CorruptStateError
+from tests.killing import run_until
 
-PROJECT = Path(__file__).parents[2]
 PREPARE = """
 import sys
 from pathlib import Path
@@ -43,25 +40,9 @@ def root(tmp_path: Path) -> Path:
 
 def run(root: Path, until: tuple[str, int] | None) -> list[tuple[str, int]]:
     """Prepare until (stage, how often it was reported) and kill there; return the steps."""
-    seen: list[tuple[str, int]] = []
-    with subprocess.Popen(
-        [sys.executable, "-c", PREPARE, root],
-        cwd=PROJECT,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        for line in process.stdout:
-            words = line.split()
-            seen.append((words[0], int(words[1])))
-            if until is not None and words[0] == until[0] and [stage for stage, _ in seen].count(words[0]) == until[1]:
-                process.send_signal(signal.SIGKILL)
-                break
-            process.stdin.write("go\n")
-            process.stdin.flush()
-    assert process.returncode == (0 if until is None else -signal.SIGKILL)
-    return seen
+    stop = None if until is None else lambda lines: [line.split()[0] for line in lines].count(until[0]) == until[1]
+    lines = run_until([sys.executable, "-c", PREPARE, root], stop)
+    return [(stage, int(done)) for stage, done in map(str.split, lines)]
 
 
 def corpus(root: Path) -> TextFiles:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ralph_devnet.bench.ablation import pieces
 from tests.recipe.conftest import RECIPE
 
 TEXT = (RECIPE / "config" / "base.toml").read_text(encoding="utf-8")
@@ -21,6 +22,7 @@ def test_the_strong_configuration_has_every_knob_and_only_pieces_beside(recipe: 
     assert KNOBS.keys() <= STRONG.keys()
     assert STRONG.keys() - KNOBS.keys() <= recipe.train.PIECES.keys()
     assert not KNOBS.keys() & recipe.train.PIECES.keys()
+    assert pieces() == recipe.train.PIECES
 
 
 @pytest.mark.parametrize(("name", "knob"), [*KNOBS.items(), *STRONG.items()])

@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,9 +18,9 @@ from ralph.train.plan import plan
 from ralph.train.run import RunResult
 from ralph.train.segments import Boundary
 from ralph.train.transcript import TranscriptWriter
+from tests.killing import run_until
 from tests.train.material import RECIPE, RUNG, job, with_code
 
-PROJECT = Path(__file__).parents[2]
 PLAN = plan(RECIPE, RUNG)
 IDENTITY = {"seed": "7"}
 
@@ -35,24 +32,8 @@ def undisturbed(data: DataSet, sandbox: BubblewrapSandbox) -> RunResult:
 
 def killed_at(directory: Path, data: DataSet, step: int | None) -> list[int]:
     """Run until ``step`` is reported and send SIGKILL; None runs to the end. Return the steps that were made."""
-    steps = []
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.train.killable", directory, data.directory],
-        cwd=PROJECT,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        for line in process.stdout:
-            steps.append(int(line))
-            if steps[-1] == step:
-                process.send_signal(signal.SIGKILL)
-                break
-            process.stdin.write("go\n")
-            process.stdin.flush()
-    assert process.returncode == (0 if step is None else -signal.SIGKILL)
-    return steps
+    stop = None if step is None else lambda lines: int(lines[-1]) == step
+    return [int(line) for line in run_until([sys.executable, "-m", "tests.train.killable", directory, data.directory], stop)]
 
 
 def test_a_run_killed_before_within_and_after_its_segments_ends_in_the_same_bytes(
