@@ -1,6 +1,7 @@
 """A small GPT. The dial `width` fixes depth and heads; every other choice is a knob of config/base.toml.
 
 Blocks are pre-norm (RMSNorm without weights), no linear has a bias, and the output head is not tied to the embedding.
+Weights are float32; what is computed with them is in the type of the residual stream, which is float32 or bfloat16. Logits are float32.
 The pieces marked `option:` do not depend on each other and can be removed one by one.
 """
 
@@ -8,6 +9,8 @@ from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
+from attention import attend, rotate, rotations
+from loss import capped_cross_entropy
 from torch import Tensor, nn
 
 SCALES = ((32, 2, 16), (64, 2, 16), (128, 4, 32), (256, 6, 128), (512, 8, 128), (768, 12, 128))
@@ -19,18 +22,28 @@ def norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, (x.size(-1),))
 
 
+class Linear(nn.Linear):
+    """A linear without bias that computes in the type of its input."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype))
+
+
 class Attention(nn.Module):
     """Causal self-attention. Shapes below: B rows, T tokens, H heads of D numbers."""
 
     def __init__(self, config: SimpleNamespace, width: int, head: int) -> None:
         super().__init__()
-        self.heads, self.head = width // head, head
+        self.heads, self.head, self.kind = width // head, head, config.attention
         self.qk_norm = config.qk_norm == "on"
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.output = nn.Linear(width, width, bias=False)
-        self.gate = nn.Linear(width, self.heads, bias=False) if config.value_embedding == "gated" else None
+        self.qkv = Linear(width, 3 * width)
+        self.output = Linear(width, width)
+        self.gate = Linear(width, self.heads) if config.value_embedding == "gated" else None
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, extra: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, window: int, rotation: tuple[Tensor, Tensor] | None, extra: Tensor | None) -> Tensor:
         B, T, C = x.shape
         q, k, v = self.qkv(x).view(B, T, 3, self.heads, self.head).unbind(2)
         if rotation is not None:  # option: position = "rope"
@@ -40,7 +53,7 @@ class Attention(nn.Module):
         if extra is not None:  # option: value_embedding
             extra = extra.view(B, T, self.heads, self.head)
             v = v + (extra if self.gate is None else 2 * torch.sigmoid(self.gate(x))[..., None] * extra)
-        y = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True)
+        y = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), window, self.kind)
         return self.output(y.transpose(1, 2).reshape(B, T, C))
 
 
@@ -50,8 +63,8 @@ class MLP(nn.Module):
     def __init__(self, config: SimpleNamespace, width: int) -> None:
         super().__init__()
         self.relu2 = config.activation == "relu2"
-        self.input = nn.Linear(width, config.mlp_ratio * width, bias=False)
-        self.output = nn.Linear(config.mlp_ratio * width, width, bias=False)
+        self.input = Linear(width, config.mlp_ratio * width)
+        self.output = Linear(config.mlp_ratio * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.input(x)
@@ -66,14 +79,14 @@ class Block(nn.Module):
         super().__init__()
         self.attention = Attention(config, width, head)
         self.mlp = MLP(config, width)
-        if config.lambdas == "on":
-            self.stay, self.again = nn.Parameter(torch.empty(())), nn.Parameter(torch.empty(()))
         self.lambdas = config.lambdas == "on"
+        if self.lambdas:
+            self.stay, self.again = nn.Parameter(torch.empty(())), nn.Parameter(torch.empty(()))
 
-    def forward(self, x: Tensor, first: Tensor, rotation: tuple[Tensor, Tensor] | None, extra: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, first: Tensor, window: int, rotation: tuple[Tensor, Tensor] | None, extra: Tensor | None) -> Tensor:
         if self.lambdas:  # option: lambdas
-            x = self.stay * x + self.again * first
-        x = x + self.attention(norm(x), rotation, extra)
+            x = self.stay.to(x.dtype) * x + self.again.to(x.dtype) * first
+        x = x + self.attention(norm(x), window, rotation, extra)
         return x + self.mlp(norm(x))
 
 
@@ -83,10 +96,11 @@ class GPT(nn.Module):
     def __init__(self, config: SimpleNamespace, *, width: int, sequence: int, vocabulary: int) -> None:
         super().__init__()
         _, depth, head = max(row for row in SCALES if row[0] <= max(width, SCALES[0][0]))
-        self.soft_cap = config.soft_cap
+        self.dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        self.sequence, self.soft_cap, self.fused_loss = sequence, config.soft_cap, config.fused_loss == "on"
         self.embedding = nn.Embedding(vocabulary, width)
         self.blocks = nn.ModuleList(Block(config, width, head) for _ in range(depth))
-        self.head = nn.Linear(width, vocabulary, bias=False)
+        self.head = Linear(width, vocabulary)
         self.rope = config.position == "rope"
         if self.rope:
             cosine, sine = rotations(sequence, head)
@@ -95,6 +109,9 @@ class GPT(nn.Module):
         else:
             self.position = nn.Parameter(torch.empty(sequence, width))
         self.value_embedding = nn.Embedding(vocabulary, width) if config.value_embedding != "off" else None
+        self.short = max(1, sequence // 4)
+        pattern = (config.window_pattern * depth)[: depth - 1] + "L"  # the last block always sees everything
+        self.windows = [self.short if letter == "S" else sequence for letter in pattern]
         self.initialise(config)
 
     @torch.no_grad()
@@ -109,36 +126,38 @@ class GPT(nn.Module):
             else:
                 parameter.normal_(std=config.embedding_std if embeds else config.matrix_std * parameter.size(-1) ** -0.5)
 
-    def flops_per_token(self, sequence: int) -> int:
+    def flops_per_token(self) -> int:
         """Return what training costs for one token: 6 for every weight that multiplies, and attention (arXiv:2204.02311, appendix B)."""
         looked_up = ("embedding.weight", "position", "value_embedding.weight")
         weights = sum(parameter.numel() for name, parameter in self.named_parameters() if name not in looked_up)
-        return 6 * weights + 12 * len(self.blocks) * self.embedding.embedding_dim * sequence
+        return 6 * weights + 12 * self.embedding.embedding_dim * sum(self.windows)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def features(self, tokens: Tensor, *, short: bool = False) -> Tensor:
+        """Return what the head reads: [B, T, C]. While `short`, no block sees further than the short window."""
         T = tokens.size(1)
         x = self.embedding(tokens)
-        rotation = (self.cosine[:T], self.sine[:T]) if self.rope else None
         if not self.rope:
             x = x + self.position[:T]
-        extra = None if self.value_embedding is None else self.value_embedding(tokens)
+        x = x.to(self.dtype)
+        rotation = (self.cosine[:T].to(self.dtype), self.sine[:T].to(self.dtype)) if self.rope else None
+        extra = None if self.value_embedding is None else self.value_embedding(tokens).to(self.dtype)
         first = x
-        for block in self.blocks:
-            x = block(x, first, rotation, extra)
-        logits = self.head(norm(x))
+        for block, window in zip(self.blocks, self.windows, strict=True):
+            x = block(x, first, min(window, self.short) if short else window, rotation, extra)
+        return norm(x)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        logits = self.head(self.features(tokens)).float()
         if self.soft_cap:  # option: soft_cap
             logits = self.soft_cap * torch.tanh(logits / self.soft_cap)
         return logits
 
-
-def rotations(sequence: int, head: int, base: float = 10000.0) -> tuple[Tensor, Tensor]:
-    """Return cosine and sine float32[T, 1, D/2] of rotary position embeddings (Su et al. 2021, arXiv:2104.09864)."""
-    frequency = base ** -(torch.arange(0, head, 2, dtype=torch.float32) / head)
-    angle = torch.outer(torch.arange(sequence, dtype=torch.float32), frequency)[:, None, :]
-    return angle.cos(), angle.sin()
-
-
-def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotate the pairs (x[i], x[i + D/2]) of x[B, T, H, D] by their position's angles."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cosine - b * sine, a * sine + b * cosine), dim=-1)
+    def loss(self, tokens: Tensor, *, short: bool = False) -> Tensor:
+        """Return the mean loss in nats of predicting tokens[:, 1:] from int64[B, T+1]."""
+        x, targets = self.features(tokens[:, :-1], short=short).flatten(0, 1), tokens[:, 1:].flatten()
+        if self.fused_loss:  # option: fused_loss
+            return capped_cross_entropy(x, self.head.weight, targets, self.soft_cap)
+        logits = self.head(x).float()
+        if self.soft_cap:
+            logits = self.soft_cap * torch.tanh(logits / self.soft_cap)
+        return F.cross_entropy(logits, targets)

@@ -1,4 +1,4 @@
-"""AdamW and Muon over dictionaries of named parameters, without torch.optim.
+"""AdamW and Muon over dictionaries of named parameters, without torch.optim, each with a learning rate and a decay of its own.
 
 Every buffer exists from the start and `state()` returns all of them, so a training resumes bit for bit. Learning rates are
 arguments of `step`: nothing here keeps a schedule, and no state that is loaded can change one.
@@ -15,40 +15,28 @@ Tensors = dict[str, Tensor]
 class AdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2017, arXiv:1711.05101); the same bits as torch.optim.AdamW."""
 
-    def __init__(
-        self,
-        parameters: Tensors,
-        factors: list[float],
-        *,
-        beta1: float,
-        beta2: float,
-        weight_decay: float,
-        cautious: bool = False,
-        epsilon: float = 1e-8,
-    ) -> None:
-        """`factors` are on the learning rate, one for each parameter."""
-        self.cautious = cautious
-        self.names, self.parameters, self.factors = list(parameters), list(parameters.values()), factors
-        self.beta1, self.beta2, self.weight_decay, self.epsilon = beta1, beta2, weight_decay, epsilon
+    def __init__(self, parameters: Tensors, *, rate: float, beta1: float, beta2: float, decay: float, cautious: bool) -> None:
+        self.names, self.parameters = list(parameters), list(parameters.values())
+        self.rate, self.beta1, self.beta2, self.decay, self.cautious, self.epsilon = rate, beta1, beta2, decay, cautious, 1e-8
         self.first = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.second = [torch.zeros_like(parameter) for parameter in self.parameters]
 
     @torch.no_grad()
-    def step(self, count: int, rate: float) -> None:
-        """Update in place; `count` is 1 at the first step."""
-        rates = [rate * factor for factor in self.factors]
+    def step(self, count: int, factor: float) -> None:
+        """Update in place with `factor` on the rate; `count` is 1 at the first step."""
+        rate = self.rate * factor
         gradients = [parameter.grad for parameter in self.parameters]
-        if self.weight_decay and not self.cautious:
-            torch._foreach_mul_(self.parameters, [1 - rate * self.weight_decay for rate in rates])
+        if self.decay and not self.cautious:
+            torch._foreach_mul_(self.parameters, 1 - rate * self.decay)
         torch._foreach_lerp_(self.first, gradients, 1 - self.beta1)
         torch._foreach_mul_(self.second, self.beta2)
         torch._foreach_addcmul_(self.second, gradients, gradients, 1 - self.beta2)
         divisor = torch._foreach_sqrt(self.second)
         torch._foreach_div_(divisor, (1 - self.beta2**count) ** 0.5)
         torch._foreach_add_(divisor, self.epsilon)
-        if self.weight_decay and self.cautious:  # option: cautious_decay
-            decay_aligned(self.parameters, self.first, [rate * self.weight_decay for rate in rates])
-        torch._foreach_addcdiv_(self.parameters, self.first, divisor, [-(rate / (1 - self.beta1**count)) for rate in rates])
+        if self.decay and self.cautious:  # option: cautious_decay
+            decay_aligned(self.parameters, self.first, rate * self.decay)
+        torch._foreach_addcdiv_(self.parameters, self.first, divisor, -(rate / (1 - self.beta1**count)))
 
     def state(self) -> Tensors:
         """Return every buffer by name."""
@@ -66,55 +54,55 @@ class Muon:
         self,
         parameters: Tensors,
         *,
+        rate: float,
         momentum: float,
-        weight_decay: float,
-        cautious: bool = False,
-        momentum_steps: int = 0,
-        coefficients: tuple[tuple[float, float, float], ...] | None = None,
+        momentum_steps: int,
+        decay: float,
+        cautious: bool,
+        coefficients: "Coefficients",
     ) -> None:
         """The momentum rises from 0.85 over the first `momentum_steps`."""
         self.names, self.parameters = list(parameters), list(parameters.values())
-        self.momentum, self.weight_decay, self.cautious = momentum, weight_decay, cautious
-        self.momentum_steps, self.coefficients = momentum_steps, coefficients or QUINTIC
+        self.rate, self.momentum, self.momentum_steps = rate, momentum, momentum_steps
+        self.decay, self.cautious, self.coefficients = decay, cautious, coefficients
         self.velocity = [torch.zeros_like(parameter) for parameter in self.parameters]
         shapes = sorted({tuple(parameter.shape) for parameter in self.parameters})
         self.groups = [[i for i, parameter in enumerate(self.parameters) if tuple(parameter.shape) == shape] for shape in shapes]
 
     @torch.no_grad()
-    def step(self, count: int, rate: float) -> None:
-        """Update in place; `count` is 1 at the first step."""
+    def step(self, count: int, factor: float) -> None:
+        """Update in place with `factor` on the rate; `count` is 1 at the first step."""
+        rate, momentum = self.rate * factor, self.momentum
         gradients = [parameter.grad for parameter in self.parameters]
-        momentum = self.momentum
         if count < self.momentum_steps:  # option: momentum_warmup
             momentum = 0.85 + (self.momentum - 0.85) * count / self.momentum_steps
-        if self.weight_decay and not self.cautious:
-            torch._foreach_mul_(self.parameters, 1 - rate * self.weight_decay)
+        if self.decay and not self.cautious:
+            torch._foreach_mul_(self.parameters, 1 - rate * self.decay)
         torch._foreach_lerp_(self.velocity, gradients, 1 - momentum)
         nesterov = torch._foreach_lerp(gradients, self.velocity, momentum)
         for group in self.groups:
-            update, parameters = (
-                orthogonalise(torch.stack([nesterov[i] for i in group]), self.coefficients),
-                [self.parameters[i] for i in group],
-            )
-            if self.weight_decay and self.cautious:  # option: cautious_decay
-                decay_aligned(parameters, list(update.unbind()), [rate * self.weight_decay] * len(group))
-            scale = max(1.0, update.size(-2) / update.size(-1)) ** 0.5
-            torch._foreach_add_(parameters, list(update.unbind()), alpha=-rate * scale)
+            parameters = [self.parameters[i] for i in group]
+            updates = list(orthogonalise(torch.stack([nesterov[i] for i in group]), self.coefficients).unbind())
+            if self.decay and self.cautious:  # option: cautious_decay
+                decay_aligned(parameters, updates, rate * self.decay)
+            scale = max(1.0, parameters[0].size(-2) / parameters[0].size(-1)) ** 0.5
+            torch._foreach_add_(parameters, updates, alpha=-rate * scale)
 
     def state(self) -> Tensors:
         """Return every buffer by name."""
         return {f"velocity.{name}": velocity for name, velocity in zip(self.names, self.velocity, strict=True)}
 
 
-def decay_aligned(parameters: list[Tensor], updates: list[Tensor], rates: list[float]) -> None:
+def decay_aligned(parameters: list[Tensor], updates: list[Tensor], rate: float) -> None:
     """Shrink every weight whose update points the same way as it would (Chen et al. 2025, arXiv:2510.12402)."""
-    for parameter, update, rate in zip(parameters, updates, rates, strict=True):
+    for parameter, update in zip(parameters, updates, strict=True):
         parameter.sub_(parameter * (parameter * update > 0), alpha=rate)
 
 
-QUINTIC = ((3.4445, -4.7750, 2.0315),) * 5
+Coefficients = tuple[tuple[float, float, float], ...]
+QUINTIC: Coefficients = ((3.4445, -4.7750, 2.0315),) * 5
 """Muon's coefficients: singular values end between 0.7 and 1.2."""
-POLAR_EXPRESS = (
+POLAR_EXPRESS: Coefficients = (
     (8.156554524902461, -22.48329292557795, 15.878769915207462),
     (4.042929935166739, -2.808917465908714, 0.5000178451051316),
     (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
@@ -124,7 +112,7 @@ POLAR_EXPRESS = (
 """Best polynomials of degree 5 for five steps (Amsel et al. 2025, arXiv:2505.16932): from 1/1000 on, values end between 0.86 and 1.14."""
 
 
-def orthogonalise(matrices: Tensor, coefficients: tuple[tuple[float, float, float], ...] = QUINTIC) -> Tensor:
+def orthogonalise(matrices: Tensor, coefficients: Coefficients = QUINTIC) -> Tensor:
     """Return roughly U V^T of every matrix U S V^T in [N, rows, columns], by odd polynomials of its singular values."""
     x = matrices.mT if matrices.size(-2) > matrices.size(-1) else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) * (1.0 if coefficients is QUINTIC else 1.02) + 1e-7)

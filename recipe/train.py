@@ -9,71 +9,59 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-import torch.nn.functional as F
 from model import GPT
 from optim import POLAR_EXPRESS, QUINTIC, AdamW, Muon, clip, schedule
 from torch import Tensor
 
 CONFIG = Path(__file__).parent / "config" / "base.toml"
-PIECES = {"lambdas": "off", "orthogonaliser": "quintic", "cautious_decay": "off", "momentum_warmup": 0.0, "warmdown_floor": 0.0}
-"""Knobs that a configuration may leave out, with what they are then: the piece is not there."""
+PIECES = Path(__file__).parent / "pieces.toml"
+MICRO_TOKENS = 65_536
+"""A larger batch is worked through in parts of this many tokens, whose gradients add up."""
+REFERENCE_WIDTH, REFERENCE_STEPS = 32, 100
+"""Where learning rates and weight decay are what the configuration says: the smallest rung, with genesis's batch."""
 
 
 def build(*, width: int, sequence: int, vocabulary: int, steps: int, batch_rows: int) -> "Trainer":
     """Return a trainer at step 0 for rows of `sequence` tokens, planned to make exactly `steps` steps."""
-    knobs = tomllib.loads(CONFIG.read_text(encoding="utf-8"))
-    config = SimpleNamespace(**(PIECES | {name: table["value"] for name, table in knobs.items()}))
+    knobs = tomllib.loads(PIECES.read_text(encoding="utf-8")) | tomllib.loads(CONFIG.read_text(encoding="utf-8"))
+    config = SimpleNamespace(**{name: table["value"] for name, table in knobs.items()})
     model = GPT(config, width=width, sequence=sequence, vocabulary=vocabulary)
-    return Trainer(config, model, steps, flops_per_token=model.flops_per_token(sequence))
+    return Trainer(config, model, width=width, steps=steps, step_tokens=batch_rows * sequence)
 
 
 class Trainer:
     """A model, its optimisers and the number of steps made."""
 
-    def __init__(self, config: SimpleNamespace, model: GPT, steps: int, *, flops_per_token: int) -> None:
-        self.config, self.model, self.steps, self.count = config, model, steps, 0
-        self.flops_per_token = flops_per_token
-        parameters = dict(model.named_parameters())
-        hidden = [name for name, parameter in parameters.items() if name.startswith("blocks.") and parameter.ndim == 2]
-        matrices = {name: parameters.pop(name) for name in hidden if config.optimizer == "muon"}
-        factors = {"embedding.weight": config.embedding_rate, "head.weight": config.head_rate}
-        adamw = AdamW(
-            parameters,
-            [factors.get(name, 1.0) for name in parameters],
-            beta1=config.beta1,
-            beta2=config.beta2,
-            weight_decay=config.weight_decay,
-            cautious=config.cautious_decay == "on",
-        )
-        self.optimizers = [("adamw", adamw, config.learning_rate)]
-        if matrices:  # option: optimizer = "muon"
-            muon = Muon(
-                matrices,
-                momentum=config.muon_momentum,
-                weight_decay=config.weight_decay,
-                cautious=config.cautious_decay == "on",
-                momentum_steps=round(config.momentum_warmup * steps),
-                coefficients=POLAR_EXPRESS if config.orthogonaliser == "polar" else QUINTIC,  # option: orthogonaliser
-            )
-            self.optimizers.append(("muon", muon, config.muon_rate))
+    def __init__(self, config: SimpleNamespace, model: GPT, *, width: int, steps: int, step_tokens: int) -> None:
+        self.config, self.model, self.steps, self.step_tokens, self.count = config, model, steps, step_tokens, 0
+        self.flops_per_token = model.flops_per_token()
+        self.depth = len(model.blocks)
+        self.optimizers = optimizers(config, dict(model.named_parameters()), narrow=REFERENCE_WIDTH / width, steps=steps)
+        on_gpu = next(model.parameters()).is_cuda
+        self.loss = torch.compile(model.loss, dynamic=False) if on_gpu else model.loss
 
     def step(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Train on int64[B, T+1]; return the mean loss in nats and the gradient norm, both from before the update."""
-        logits = self.model(tokens[:, :-1])
-        loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
-        loss.backward()
+        rows, sequence = tokens.size(0), tokens.size(1) - 1
+        short = self.count < self.config.window_warmup * self.steps  # option: window_warmup
+        loss = torch.zeros((), device=tokens.device)
+        for part in tokens.split(max(1, MICRO_TOKENS // sequence)):
+            share = self.loss(part, short=short) * (len(part) / rows)
+            share.backward()
+            loss += share.detach()
         norm = clip(list(self.model.parameters()), self.config.gradient_clip)
         factor = schedule(self.count, self.steps, self.config.warmup, self.config.warmdown, self.config.warmdown_floor)
+        factor *= (rows * sequence / self.step_tokens) ** 0.5  # a smaller batch early in the plan takes smaller steps
         self.count += 1
-        for _, optimizer, rate in self.optimizers:
-            optimizer.step(self.count, rate * factor)
+        for optimizer in self.optimizers.values():
+            optimizer.step(self.count, factor)
         self.model.zero_grad(set_to_none=True)
-        return loss.detach(), norm
+        return loss, norm
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on, besides torch's generator."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for name, optimizer, _ in self.optimizers:
+        for name, optimizer in self.optimizers.items():
             tensors |= {f"optimizer.{name}.{buffer}": tensor for buffer, tensor in optimizer.state().items()}
         return tensors | {"step": torch.tensor(self.count)}
 
@@ -86,3 +74,51 @@ class Trainer:
         for name, tensor in here.items():
             tensor.copy_(state[name])
         self.count = int(state["step"])
+
+
+def optimizers(config: SimpleNamespace, parameters: dict[str, Tensor], *, narrow: float, steps: int) -> dict[str, AdamW | Muon]:
+    """Return an optimiser for each group of parameters: embedding, head, matrices of the blocks, and the others.
+
+    Two rules make the same configuration mean the same on every rung. `narrow` is the reference width over the model's.
+    - AdamW's rate for what multiplies an activation, head and matrices, is multiplied by it (Yang et al. 2022, arXiv:2203.03466). Rates
+      of embeddings and scalars stay, and Muon's: its update has the same spectral norm at any width.
+    - Over a whole run, weight decay shrinks a weight that is never updated by the same factor whatever the number of steps and the
+      rate: decay x rate x steps is constant (Wang and Aitchison 2024, arXiv:2405.13698).
+    """
+    groups: dict[str, dict[str, Tensor]] = {"embedding": {}, "head": {}, "matrices": {}, "others": {}}
+    for name, parameter in parameters.items():
+        matrix = name.startswith("blocks.") and parameter.ndim == 2
+        embedding = name in ("embedding.weight", "value_embedding.weight")
+        group = "embedding" if embedding else "head" if name == "head.weight" else "matrices" if matrix else "others"
+        groups[group][name] = parameter
+    shrink, cautious = REFERENCE_STEPS / steps, config.cautious_decay == "on"
+    found: dict[str, AdamW | Muon] = {}
+    if config.optimizer == "muon":  # option: optimizer = "muon"
+        found["matrices"] = Muon(
+            groups.pop("matrices"),
+            rate=config.muon_rate,
+            momentum=config.muon_momentum,
+            momentum_steps=round(config.momentum_warmup * steps),
+            decay=config.weight_decay * config.matrices_decay * shrink,
+            cautious=cautious,
+            coefficients=POLAR_EXPRESS if config.orthogonaliser == "polar" else QUINTIC,  # option: orthogonaliser
+        )
+    own = {  # option: factors on rate and decay, and betas, of a group
+        "embedding": (config.embedding_rate, config.embedding_decay, config.embedding_beta1, config.embedding_beta2),
+        "head": (config.head_rate, config.head_decay, config.head_beta1, config.head_beta2),
+        "matrices": (1.0, config.matrices_decay, 0.0, 0.0),
+        "others": (config.others_rate, 1.0, 0.0, 0.0),
+    }
+    for group, members in groups.items():
+        rate, decay, beta1, beta2 = own[group]
+        scale = narrow if group in ("head", "matrices") else 1.0
+        if members:
+            found[group] = AdamW(
+                members,
+                rate=config.learning_rate * rate * scale,
+                beta1=beta1 or config.beta1,
+                beta2=beta2 or config.beta2,
+                decay=config.weight_decay * decay * shrink / scale,
+                cautious=cautious,
+            )
+    return found

@@ -129,7 +129,7 @@ def devnet_rules(*, genesis_tree: bytes, manifest: bytes, vocabulary: int, hidde
         genesis_tree=genesis_tree,
         rounds=RoundRules(length=40, announce_end=8, beacon_one=11, submit_end=18, beacon_two=21, measure_end=32, first_block=first_block),
         patch=PatchRules(
-            patchable=("model.py", "optim.py", "train.py", "data.py", "config/base.toml", "pieces/"),
+            patchable=("model.py", "attention.py", "loss.py", "optim.py", "train.py", "config/base.toml", "pieces/"),
             suffixes=(".py", ".toml"),
             max_patch_bytes=65_536,
             max_file_bytes=131_072,

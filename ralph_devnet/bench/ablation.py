@@ -1,5 +1,6 @@
 """What each piece of the strong configuration is worth: with and without it, on the same seeds."""
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from statistics import fmean, stdev
@@ -49,7 +50,7 @@ def ablation(context: Context) -> list[Figure]:
 
 def without(strong: RecipeTree, genesis: RecipeTree) -> Mapping[str, RecipeTree]:
     """Return piece -> the strong recipe with that knob as genesis has it."""
-    plain: dict[str, Scalar] = {knob.name: knob.value for knob in knobs.read(genesis)} | pieces()
+    plain: dict[str, Scalar] = {knob.name: knob.value for knob in knobs.read(genesis)} | pieces(genesis)
     found = {}
     for knob in knobs.read(strong):
         tree = knobs.edit(strong, {knob.name: plain[knob.name]}) if knob.name in plain and knob.name not in NEVER_OFF else None
@@ -58,9 +59,9 @@ def without(strong: RecipeTree, genesis: RecipeTree) -> Mapping[str, RecipeTree]
     return found
 
 
-def pieces() -> dict[str, Scalar]:
-    """Return the value of every piece that a configuration leaves out."""
-    return {"lambdas": "off", "orthogonaliser": "quintic", "cautious_decay": "off", "momentum_warmup": 0.0, "warmdown_floor": 0.0}
+def pieces(recipe: RecipeTree) -> dict[str, Scalar]:
+    """Return the value of every knob that a configuration may leave out."""
+    return {name: table["value"] for name, table in tomllib.loads(recipe.files["pieces.toml"].decode()).items()}
 
 
 def values(bench: Bench, tree: RecipeTree, seeds: Sequence[int]) -> list[float]:

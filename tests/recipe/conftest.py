@@ -10,12 +10,12 @@ import pytest
 import torch
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipe"
-NAMES = ("model", "optim", "train")
+NAMES = ("attention", "loss", "model", "optim", "train")
 
 
 @pytest.fixture(scope="session")
 def recipe() -> Iterator[SimpleNamespace]:
-    """Return model, optim and train, without leaving names as common as these behind."""
+    """Return the recipe's modules, without leaving names as common as these behind."""
     torch.set_num_threads(1)
     kept: dict[str, ModuleType | None] = {name: sys.modules.pop(name, None) for name in NAMES}
     sys.path.insert(0, str(RECIPE))

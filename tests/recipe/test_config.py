@@ -5,27 +5,32 @@ import itertools
 import subprocess
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ralph_devnet.bench.ablation import pieces
 from tests.recipe.conftest import RECIPE
 
 TEXT = (RECIPE / "config" / "base.toml").read_text(encoding="utf-8")
 KNOBS = tomllib.loads(TEXT)
+PIECES = tomllib.loads((RECIPE / "pieces.toml").read_text(encoding="utf-8"))
 STRONG = tomllib.loads((RECIPE / "config" / "strong.toml").read_text(encoding="utf-8"))
 
 
-def test_the_strong_configuration_has_every_knob_and_only_pieces_beside(recipe: SimpleNamespace) -> None:
+def test_the_strong_configuration_has_every_knob_and_only_pieces_beside() -> None:
     assert KNOBS.keys() <= STRONG.keys()
-    assert STRONG.keys() - KNOBS.keys() <= recipe.train.PIECES.keys()
-    assert not KNOBS.keys() & recipe.train.PIECES.keys()
-    assert pieces() == recipe.train.PIECES
+    assert STRONG.keys() - KNOBS.keys() <= PIECES.keys()
+    assert not KNOBS.keys() & PIECES.keys()
 
 
-@pytest.mark.parametrize(("name", "knob"), [*KNOBS.items(), *STRONG.items()])
+def test_a_knob_has_the_same_range_wherever_it_is_declared() -> None:
+    for name, knob in STRONG.items():
+        declared = dict((KNOBS | PIECES)[name]) | {"value": knob["value"]}
+        if name != "value_embedding":  # a configuration that may gate it has one choice more
+            assert knob == declared, name
+
+
+@pytest.mark.parametrize(("name", "knob"), [*KNOBS.items(), *PIECES.items(), *STRONG.items()])
 def test_a_knob_has_a_value_and_a_range_or_choices(name: str, knob: dict[str, Any]) -> None:
     if "choices" in knob:
         assert set(knob) == {"value", "choices"}
@@ -52,7 +57,7 @@ def test_a_knob_stands_between_blank_lines_below_its_comment(name: str) -> None:
 
 def test_every_knob_that_the_code_reads_exists_and_every_other_is_the_hosts() -> None:
     code = (RECIPE / "model.py").read_text() + (RECIPE / "train.py").read_text()
-    unused = {name for name in KNOBS if f"config.{name}" not in code}
+    unused = {name for name in KNOBS | PIECES if f"config.{name}" not in code}
     assert unused == {"batch_rows", "mixture_code", "mixture_docs"}
 
 

@@ -30,6 +30,11 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"value_embedding": "gated"},
     {"cautious_decay": "on"},
     {"warmdown": 0.5, "warmdown_floor": 0.2},
+    {"window_pattern": "SL", "window_warmup": 0.4},
+    {"attention": "plain"},
+    {"precision": "bf16"},
+    {"fused_loss": "on", "soft_cap": 15},
+    {"embedding_decay": 0.0, "head_decay": 2.0, "matrices_decay": 0.5, "head_beta1": 0.8, "embedding_beta2": 0.99},
     {"optimizer": "muon", "orthogonaliser": "polar", "momentum_warmup": 0.5, "cautious_decay": "on"},
     {"position": "rope", "optimizer": "muon"},
     {
@@ -46,6 +51,9 @@ OPTIONS: tuple[dict[str, Any], ...] = (
         "lambdas": "on",
         "warmdown": 0.3,
         "warmdown_floor": 0.1,
+        "window_pattern": "SL",
+        "window_warmup": 0.3,
+        "fused_loss": "on",
     },
 )
 Build = Callable[..., Any]
@@ -170,18 +178,14 @@ def test_adamw_has_the_bits_of_torchs(decay: float, betas: tuple[float, float], 
     shapes = ((7, 5), (64, 32), (3,), ())
     ours = {str(index): torch.randn(shape, requires_grad=True) for index, shape in enumerate(shapes)}
     theirs = [tensor.detach().clone().requires_grad_() for tensor in ours.values()]
-    factors = [1.0, 0.5, 2.0, 0.3]
-    adamw = recipe.optim.AdamW(ours, factors, beta1=betas[0], beta2=betas[1], weight_decay=decay)
-    groups = [{"params": [tensor]} for tensor in theirs]
-    reference = torch.optim.AdamW(groups, betas=betas, weight_decay=decay, eps=1e-8)
+    adamw = recipe.optim.AdamW(ours, rate=0.01, beta1=betas[0], beta2=betas[1], decay=decay, cautious=False)
+    reference = torch.optim.AdamW(theirs, lr=0.01, betas=betas, weight_decay=decay, eps=1e-8)
     for count in range(1, 31):
-        rate = 0.01 / count
-        for group, factor in zip(reference.param_groups, factors, strict=True):
-            group["lr"] = rate * factor
+        reference.param_groups[0]["lr"] = 0.01 * (1 / count)
         for mine, other in zip(ours.values(), theirs, strict=True):
             mine.grad = torch.randn(mine.shape)
             other.grad = mine.grad.clone()
-        adamw.step(count, rate)
+        adamw.step(count, 1 / count)
         reference.step()
         assert all(torch.equal(mine, other) for mine, other in zip(ours.values(), theirs, strict=True)), count
 
@@ -208,7 +212,7 @@ def test_polar_express_brings_every_singular_value_near_one(smallest: float, rec
 
 def test_cautious_decay_leaves_weights_that_grow_alone(recipe: SimpleNamespace) -> None:
     weights, update = torch.tensor([1.0, -1.0, 2.0]), torch.tensor([3.0, 3.0, 0.0])
-    recipe.optim.decay_aligned([weights], [update], [0.1])
+    recipe.optim.decay_aligned([weights], [update], 0.1)
     assert torch.allclose(weights, torch.tensor([0.9, -1.0, 2.0]))
 
 
@@ -265,3 +269,87 @@ train.build(width=32, sequence=8, vocabulary=64, steps=2, batch_rows=2).step(tor
 sys.exit(any(name.startswith("torch._dynamo") or name.startswith("ralph") for name in sys.modules))
 """
     assert subprocess.run([sys.executable, "-I", "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("width", [32, 64, 128])
+def test_rates_follow_the_width_and_decay_the_whole_run(width: int, recipe: SimpleNamespace, build: Build) -> None:
+    config = build(optimizer="muon", weight_decay=0.2).config
+
+    def made(steps: int) -> dict[str, Any]:
+        parameters = dict(recipe.model.GPT(config, width=width, sequence=8, vocabulary=8).named_parameters())
+        found: dict[str, Any] = recipe.train.optimizers(config, parameters, narrow=32 / width, steps=steps)
+        return found
+
+    few, many = made(100), made(1000)
+    assert few["head"].rate == pytest.approx(config.learning_rate * config.head_rate * 32 / width)
+    assert few["embedding"].rate == pytest.approx(config.learning_rate * config.embedding_rate)
+    assert few["matrices"].rate == many["matrices"].rate == config.muon_rate
+    for name, optimizer in few.items():
+        rate = config.muon_rate if name == "matrices" else config.learning_rate * {"embedding": config.embedding_rate}.get(name, 1.0)
+        whole_run = 100 * optimizer.rate * optimizer.decay
+        assert whole_run == pytest.approx(1000 * many[name].rate * many[name].decay)
+        assert whole_run == pytest.approx(100 * config.weight_decay * rate)
+
+
+def test_a_smaller_batch_takes_smaller_steps(build: Build) -> None:
+    trainer = build(warmup=0.0, gradient_clip=0.0)
+    factors: list[float] = []
+    for optimizer in trainer.optimizers.values():
+        optimizer.step = lambda count, factor: factors.append(factor)
+    trainer.step(batch(0))
+    trainer.step(batch(0)[: ROWS // 4])
+    trainer.step(batch(0)[:, : SEQUENCE // 4 + 1])
+    assert sorted(set(factors)) == [0.5, 1.0]
+
+
+def test_a_large_batch_is_the_sum_of_its_parts(recipe: SimpleNamespace, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = build()
+    expected = [whole.step(batch(step)) for step in range(3)]
+    monkeypatch.setattr(recipe.train, "MICRO_TOKENS", 3 * SEQUENCE)
+    parts = build()
+    found = [parts.step(batch(step)) for step in range(3)]
+    for (loss, norm), (other_loss, other_norm) in zip(expected, found, strict=True):
+        assert loss == pytest.approx(float(other_loss), rel=1e-5)
+        assert norm == pytest.approx(float(other_norm), rel=1e-4)
+
+
+def test_the_window_opens_after_its_part_of_the_steps(build: Build) -> None:
+    trainer = build(window_warmup=0.5)
+    seen: list[bool] = []
+    loss = trainer.loss
+    trainer.loss = lambda tokens, *, short: seen.append(short) or loss(tokens, short=short)
+    for step in range(STEPS):
+        trainer.step(batch(step))
+    assert seen == [True] * (STEPS // 2) + [False] * (STEPS // 2)
+
+
+@pytest.mark.parametrize(("pattern", "windows"), [("L", [32] * 4), ("SL", [8, 32, 8, 32]), ("SSSL", [8, 8, 8, 32])])
+def test_a_pattern_of_windows_repeats_and_ends_with_a_long_one(
+    pattern: str, windows: list[int], recipe: SimpleNamespace, build: Build
+) -> None:
+    config = build(window_pattern=pattern).config
+    model = recipe.model.GPT(config, width=128, sequence=32, vocabulary=8)
+    assert model.windows == windows
+    full = recipe.model.GPT(build(window_pattern="L").config, width=128, sequence=32, vocabulary=8)
+    assert full.flops_per_token() - model.flops_per_token() == 12 * 128 * (4 * 32 - sum(windows))
+
+
+@pytest.mark.parametrize(
+    "knobs", [{}, {"window_pattern": "SL", "precision": "bf16", "fused_loss": "on", "soft_cap": 15, "position": "rope"}]
+)
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's compiler does it itself
+def test_the_loss_is_one_graph_of_fixed_shapes(knobs: dict[str, Any], build: Build) -> None:
+    """What a GPU rung compiles: no break, and one compilation for all steps of one shape."""
+    counted: list[int] = []
+
+    def counting(graph: Any, inputs: Any) -> Any:
+        counted.append(len(inputs))
+        return graph.forward
+
+    trainer = build(**knobs)
+    eager = float(trainer.loss(batch(0), short=False).detach())
+    torch._dynamo.reset()
+    trainer.loss = torch.compile(trainer.model.loss, dynamic=False, fullgraph=True, backend=counting)
+    losses = [float(trainer.step(batch(step))[0]) for step in range(3)]
+    assert len(counted) == 1
+    assert losses[0] == pytest.approx(eager, rel=1e-4)
