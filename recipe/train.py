@@ -58,17 +58,19 @@ class Trainer:
             self.optimizers.append(("muon", muon, config.muon_rate))
 
     def step(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Train on int64[B, T+1]; return the mean loss in nats and the gradient norm, both from before the update."""
+        """Train on int64[B, T+1], with several ranks on each one's share of the rows; return the mean loss in nats and the gradient norm, both from before the update."""
         logits = self.model(tokens[:, :-1])
         loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
         loss.backward()
+        loss = loss.detach()
+        average([loss, *(parameter.grad for parameter in self.model.parameters())])
         norm = clip(list(self.model.parameters()), self.config.gradient_clip)
         factor = schedule(self.count, self.steps, self.config.warmup, self.config.warmdown, self.config.warmdown_floor)
         self.count += 1
         for _, optimizer, rate in self.optimizers:
             optimizer.step(self.count, rate * factor)
         self.model.zero_grad(set_to_none=True)
-        return loss.detach(), norm
+        return loss, norm
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on, besides torch's generator."""
@@ -86,3 +88,16 @@ class Trainer:
         for name, tensor in here.items():
             tensor.copy_(state[name])
         self.count = int(state["step"])
+
+
+@torch.no_grad()
+def average(tensors: list[Tensor]) -> None:
+    """Replace every tensor by its mean over the ranks that train together; without a process group there is nothing to do."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):  # one reduction for each
+        same = [tensor for tensor in tensors if tensor.dtype == dtype]
+        flat = torch.cat([tensor.flatten() for tensor in same])
+        torch.distributed.all_reduce(flat)
+        means = (flat / torch.distributed.get_world_size()).split([tensor.numel() for tensor in same])
+        torch._foreach_copy_(same, [mean.view_as(tensor) for tensor, mean in zip(same, means, strict=True)])
