@@ -58,7 +58,7 @@ class Trainer:
             self.optimizers.append(("muon", muon, config.muon_rate))
 
     def step(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Train on int64[B, T+1], with several ranks on each one's share of the rows; return the mean loss in nats and the gradient norm, both from before the update."""
+        """Train on int64[B, T+1], or a rank's share of it; return mean loss in nats and gradient norm, both from before the update."""
         logits = self.model(tokens[:, :-1])
         loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
         loss.backward()

@@ -122,7 +122,7 @@ def _sink(track: Track | None, directory: Path, run: Identity) -> Iterator[Sink 
 
 
 def _best_product(job: RunJob, run: Identity) -> float:
-    """Return floating-point operations per second of this machine's best matrix product at a rank's shapes, measured once, for all ranks."""
+    """Return floating-point operations per second of this machine's best matrix product at a rank's shapes, times the ranks."""
     fixed, rung, ranks = host.fixed_plan(job), job.rung, job.limits.ranks
     shapes = Shapes.of(rows=fixed.batch_rows // ranks, sequence=fixed.sequence, width=rung.width, vocabulary=job.vocabulary)
     machine = {name: run[name] for name in ("python", "torch", "processor")} | {"shapes": repr(shapes)}

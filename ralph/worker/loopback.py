@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-ADDRESS = "127.0.0.1"
+NAME, ADDRESS = "lo", "127.0.0.1"
 _LIBRARY = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
-_NAME = b"getifaddrs\0"
+_FUNCTION = b"getifaddrs\0"
 _LINK_MAP = 2
 """RTLD_DI_LINKMAP of dlinfo(3)."""
 _STRINGS, _SYMBOLS, _STRINGS_BYTES, _RELOCATIONS_BYTES, _RELOCATIONS = 5, 6, 10, 2, 23
@@ -42,21 +42,24 @@ class _LinkMap(ctypes.Structure):
     _fields_ = (("base", ctypes.c_uint64), ("name", ctypes.c_char_p), ("dynamic", ctypes.POINTER(_Entry)))
 
 
-@ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_uint64))
 def _getifaddrs(result: "ctypes._Pointer[ctypes.c_uint64]") -> int:
     """Answer with one block of memory, which glibc's freeifaddrs(3) gives to free(3) as it is."""
-    address = struct.pack("<HH4s8x", socket.AF_INET, 0, socket.inet_aton(ADDRESS))
-    block: int = _LIBC.malloc(_INTERFACE.size + len(address) + 3)
-    name = block + _INTERFACE.size + len(address)
-    interface = _INTERFACE.pack(0, name, _UP_LOOPBACK_RUNNING, block + _INTERFACE.size, 0, 0, 0)
-    ctypes.memmove(block, interface + address + b"lo\0", _INTERFACE.size + len(address) + 3)
+    address = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(ADDRESS))
+    name = NAME.encode() + b"\0"
+    block: int = _LIBC.malloc(_INTERFACE.size + len(address) + len(name))
+    address_at = block + _INTERFACE.size
+    interface = _INTERFACE.pack(0, address_at + len(address), _UP_LOOPBACK_RUNNING, address_at, 0, 0, 0)
+    ctypes.memmove(block, interface + address + name, _INTERFACE.size + len(address) + len(name))
     result[0] = block
     return 0
 
 
+_ANSWER = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_uint64))(_getifaddrs)
+
+
 def answer_getifaddrs() -> None:
     """Make torch's calls of getifaddrs(3) find the loopback interface only. Raises RuntimeError."""
-    ctypes.c_uint64.from_address(_pointer()).value = ctypes.cast(_getifaddrs, ctypes.c_void_p).value or 0
+    ctypes.c_uint64.from_address(_pointer()).value = ctypes.cast(_ANSWER, ctypes.c_void_p).value or 0
 
 
 def _pointer() -> int:
@@ -69,7 +72,7 @@ def _pointer() -> int:
     relocations = np.frombuffer(ctypes.string_at(table[_RELOCATIONS], table[_RELOCATIONS_BYTES]), _RELOCATION)
     symbols = ctypes.string_at(table[_SYMBOLS], _SYMBOL_BYTES * (int(relocations["symbol"].max()) + 1))
     names = np.frombuffer(symbols, np.dtype([("name", "<u4"), ("rest", f"V{_SYMBOL_BYTES - 4}")]))["name"]
-    position = ctypes.string_at(table[_STRINGS], table[_STRINGS_BYTES]).find(_NAME)
+    position = ctypes.string_at(table[_STRINGS], table[_STRINGS_BYTES]).find(_FUNCTION)
     slots = relocations["offset"][names[relocations["symbol"]] == position]
     if len(slots) != 1:
         raise RuntimeError(f"{_LIBRARY.name} calls getifaddrs through {len(slots)} pointers, expected one")

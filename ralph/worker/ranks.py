@@ -9,7 +9,6 @@ A failure ends the run: the earliest one is reported, since those after it are m
 without a word is a crash. A rank that hangs is ended by the host's own deadline, which is why no wait in here has one.
 """
 
-import contextlib
 import os
 import select
 import socket
@@ -26,8 +25,10 @@ from ralph.train import wire
 from ralph.worker import loopback
 from ralph.worker.channel import Channel
 
-RENDEZVOUS = "/tmp/ralph-ranks"  # noqa: S108 - a path inside the sandbox
+RENDEZVOUS = "file:///tmp/ralph-ranks"
 NO_TIMEOUT = timedelta(days=30)
+LINGER_MS = 500
+"""After a failure: how long the others may take to say that theirs was the first."""
 _PASSED_ON = (wire.Kind.LOAD, wire.Kind.BATCH)
 _AWAITED = (wire.Kind.READY, wire.Kind.STEPPED)
 
@@ -85,14 +86,15 @@ def join(channel: Channel, fd: int, header: Mapping[str, Any]) -> Channel:
 
 
 def _connect(rank: int, count: int, device: str) -> None:
-    """Enter the process group."""
-    store = distributed.FileStore(RENDEZVOUS, count)
+    """Enter the process group of all ranks."""
     if device == "cuda":
+        backend = "nccl"
         torch.cuda.set_device(rank)
-        distributed.init_process_group("nccl", store=store, rank=rank, world_size=count, timeout=NO_TIMEOUT)
-        return
-    loopback.answer_getifaddrs()
-    distributed.init_process_group("gloo", store=store, rank=rank, world_size=count, timeout=NO_TIMEOUT)
+    else:
+        backend = "gloo"
+        os.environ["GLOO_SOCKET_IFNAME"] = loopback.NAME  # gloo would look up the host's name otherwise
+        loopback.answer_getifaddrs()
+    distributed.init_process_group(backend, init_method=RENDEZVOUS, rank=rank, world_size=count, timeout=NO_TIMEOUT)
 
 
 class _Follower(Channel):
@@ -151,13 +153,18 @@ class _Leader(Channel):
         raise RankError(failure.detail)
 
     def _collect(self) -> None:
-        """Read what the others have said by now, up to their failures."""
-        for other in (other for other in self._others if other.rank not in self._failures):
-            poll = select.poll()
-            poll.register(other.descriptor, select.POLLIN)
-            with contextlib.suppress(RankError):
-                while poll.poll(0):
-                    self._next(other)
+        """Read what the others have to say, up to their failures; a rank that dies lets go of its connections one by one."""
+        poll = select.poll()
+        others = {other.descriptor: other for other in self._others if other.rank not in self._failures}
+        for descriptor in others:
+            poll.register(descriptor, select.POLLIN)
+        while others and (ready := poll.poll(LINGER_MS)):
+            for descriptor, _ in ready:
+                try:
+                    self._next(others[descriptor])
+                except RankError:
+                    poll.unregister(descriptor)
+                    del others[descriptor]
 
 
 def _shares(frame: wire.Frame, count: int) -> list[wire.Frame]:
@@ -166,4 +173,7 @@ def _shares(frame: wire.Frame, count: int) -> list[wire.Frame]:
     rows, size = tokens.shape[0] // count, tokens.size_bytes // count
     data = memoryview(tokens.data)
     blocks = [data[number * size : (number + 1) * size] for number in range(count)]
-    return [wire.Frame(frame.kind, frame.header, (wire.Tensor(tokens.name, tokens.dtype, (rows, *tokens.shape[1:]), block),)) for block in blocks]
+    return [
+        wire.Frame(frame.kind, frame.header, (wire.Tensor(tokens.name, tokens.dtype, (rows, *tokens.shape[1:]), block),))
+        for block in blocks
+    ]

@@ -3,7 +3,6 @@
 import json
 import platform
 import socket
-import struct
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -68,9 +67,7 @@ def test_processes_and_open_files_grow_with_the_ranks_and_the_memory_of_each_doe
 
 def test_of_all_attacks_a_sandbox_for_ranks_lets_only_the_tcp_socket_through(sandbox: BubblewrapSandbox, recipe: Path) -> None:
     names = ("__init__", "probes", "calls")
-    files = tuple(
-        Copied(target=f"/worker/ralph/sandbox/attacks/{name}.py", data=(ATTACKS / f"{name}.py").read_bytes()) for name in names
-    )
+    files = tuple(Copied(target=f"/worker/ralph/sandbox/attacks/{name}.py", data=(ATTACKS / f"{name}.py").read_bytes()) for name in names)
     program = Program(module="ralph.sandbox.attacks.probes", files=files)
     with sandbox.running(program).launch(SandboxSpec(recipe=recipe, limits=replace(LIMITS, ranks=2))) as worker:
         worker.send(json.dumps(["/etc/passwd", "/etc/hostname"]).encode())
