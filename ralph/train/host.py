@@ -144,6 +144,7 @@ class TrainingRun:
         first, last = (resume.step if resume else 0), (self.plan.steps if until is None else until)
         if not 0 <= first <= last <= self.plan.steps or (first == last and past is None):
             raise ConfigurationError(f"cannot run from step {first} to {last} of {self.plan.steps}")
+        served = self._served(first)
         hello = self.channel.hello()
         built = self.channel.setup(self._setup_header())
         self._check_parameters(built.parameters)
@@ -151,9 +152,6 @@ class TrainingRun:
             self.channel.load(resume.tensors(state_limits(self._job.rung)))
         log = self._log(first, past, self._commit(first, sinks), built.flops_per_token)
         started = time.monotonic()
-        served = hashlib.sha256()
-        for step in range(first):
-            served.update(_token_bytes(self._order.batch(step)))  # by an earlier process
         batch = self._order.batch(first)
         for step in range(first + 1, last + 1):
             begun = time.perf_counter_ns()
@@ -174,6 +172,13 @@ class TrainingRun:
     def claim(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
         """Return the claimed losses float64[R, T] of rows int32[R, T+1] under the model as it is now."""
         return self.channel.claim(tokens)
+
+    def _served(self, steps: int) -> "hashlib._Hash":
+        """Return the running digest of what was served up to a step: by an earlier process."""
+        digest = hashlib.sha256()
+        for step in range(steps):
+            digest.update(_token_bytes(self._order.batch(step)))
+        return digest
 
     def _setup_header(self) -> dict[str, str | int]:
         return {
