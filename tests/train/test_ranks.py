@@ -150,7 +150,7 @@ def test_a_rank_that_is_killed_ends_the_run(rank: int, how: str, tmp_path: Path,
 
 def test_a_rank_that_hangs_ends_the_run_at_the_hosts_deadline(tmp_path: Path, sandbox: BubblewrapSandbox, data: DataSet) -> None:
     code = IN_RANK.format(rank=1, action="signal.pause()")
-    assert refused(with_code(tmp_path / "recipe", code), Watched(sandbox), data, reply_timeout_s=4.0).code == "RUN-STALL"
+    assert refused(with_code(tmp_path / "recipe", code), Watched(sandbox), data, reply_timeout_s=6.0).code == "RUN-STALL"
 
 
 def test_rows_that_ranks_cannot_share_equally_are_refused_before_anything_starts(sandbox: BubblewrapSandbox, data: DataSet) -> None:
