@@ -132,7 +132,7 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxLimits:
-    """What a worker may use."""
+    """What a worker may use: memory, processes, open files and threads for each rank, the rest for the whole sandbox."""
 
     memory_bytes: int
     processes: int
@@ -142,6 +142,8 @@ class SandboxLimits:
     timeout_s: float
     """Wall-clock deadline for the whole life of the sandbox."""
     threads: int = 1
+    ranks: int = 1
+    """Processes that train together over the sandbox's own loopback; one has no sockets at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,7 @@ class Trainer:
         self.loss = torch.compile(model.loss, dynamic=False) if on_gpu else model.loss
 
     def step(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Train on int64[B, T+1]; return the mean loss in nats and the gradient norm, both from before the update."""
+        """Train on int64[B, T+1], or a rank's share of it; return mean loss in nats and gradient norm, both from before the update."""
         rows, sequence = tokens.size(0), tokens.size(1) - 1
         short = self.count < self.config.window_warmup * self.steps  # option: window_warmup
         loss = torch.zeros((), device=tokens.device)
@@ -49,9 +49,10 @@ class Trainer:
             share = self.loss(part, short=short) * (len(part) / rows)
             share.backward()
             loss += share.detach()
+        average([loss, *(parameter.grad for parameter in self.model.parameters())])
         norm = clip(list(self.model.parameters()), self.config.gradient_clip)
         factor = schedule(self.count, self.steps, self.config.warmup, self.config.warmdown, self.config.warmdown_floor)
-        factor *= (rows * sequence / self.step_tokens) ** 0.5  # a smaller batch early in the plan takes smaller steps
+        factor *= (ranks() * rows * sequence / self.step_tokens) ** 0.5  # a smaller batch early in the plan takes smaller steps
         self.count += 1
         for optimizer in self.optimizers.values():
             optimizer.step(self.count, factor)
@@ -122,3 +123,21 @@ def optimizers(config: SimpleNamespace, parameters: dict[str, Tensor], *, narrow
                 cautious=cautious,
             )
     return found
+
+
+def ranks() -> int:
+    """Return how many processes train together, each on its share of the rows."""
+    return torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
+
+
+@torch.no_grad()
+def average(tensors: list[Tensor]) -> None:
+    """Replace every tensor by its mean over all ranks."""
+    if ranks() == 1:
+        return
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):  # one reduction for each
+        same = [tensor for tensor in tensors if tensor.dtype == dtype]
+        flat = torch.cat([tensor.flatten() for tensor in same])
+        torch.distributed.all_reduce(flat)
+        means = (flat / ranks()).split([tensor.numel() for tensor in same])
+        torch._foreach_copy_(same, [mean.view_as(tensor) for tensor, mean in zip(same, means, strict=True)])

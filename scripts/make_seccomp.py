@@ -6,6 +6,10 @@ namespaces, memory outside the per-process limit, modules and clocks. Refused ca
 have an older equivalent, and calls newer than this list, return ENOSYS so that the C library falls back. A foreign
 architecture (32-bit calls on a 64-bit kernel) ends the process.
 
+There are two programs. The second one is for processes that train together (docs/adr/0010): it lets through TCP over IPv4, which reaches
+no further than the sandbox's own loopback, and nothing else that the first one refuses. In exchange, socket pairs are streams only, so that
+no socket of theirs can be bound to a name and be sent to, and the options of a socket are those that every socket has, and TCP_NODELAY.
+
 Run it without arguments after a change here; a test compares the committed bytes with what this prints.
 """
 
@@ -16,12 +20,15 @@ from textwrap import wrap
 
 EPERM, ENOSYS = 1, 38
 ALLOW, ERRNO, KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
-LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+LOAD, EQUAL, AT_LEAST, ANY_BIT, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 NUMBER_AT, ARCHITECTURE_AT, ARGUMENTS_AT = 0, 4, 16
 NEWEST_KNOWN_CALL = 450
 NAMESPACE_FLAGS = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET."""
-AF_UNIX = 1
+AF_UNIX, AF_INET = 1, 2
+SOCK_STREAM, SOCK_TYPE_MASK = 1, 0xF
+IPPROTO_IP, IPPROTO_TCP = 0, 6
+SOL_SOCKET, TCP_NODELAY = 1, 1
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
@@ -108,14 +115,19 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "setdomainname": (171, 162),
 }
 CLONE, CLONE3, SOCKETPAIR, IOCTL = (56, 220), (435, 435), (53, 199), (16, 29)
+SETSOCKOPT = (54, 208)
+BETWEEN_RANKS = ("connect", "bind", "listen", "accept", "accept4")
+"""What the second program lets through as it is: without a socket, which it checks, they reach nothing."""
 
 Line = tuple[int, str, str, int]
 """Operation, label to go to when it holds, label when not, operand. An empty label is the next line."""
 
 
-def program(architecture: str) -> bytes:
-    """Return the BPF program of one architecture."""
+def program(architecture: str, *, ranks: bool = False) -> bytes:
+    """Return the BPF program of one architecture, for one process or for ranks that train together."""
     column = list(ARCHITECTURES).index(architecture)
+    between = {"socket", *BETWEEN_RANKS} if ranks else set()
+    denied = [numbers[column] for name, numbers in DENIED.items() if name not in between]
     lines: list[Line | str] = [
         (LOAD, "", "", ARCHITECTURE_AT),
         (EQUAL, "", "kill", ARCHITECTURES[architecture]),
@@ -126,29 +138,61 @@ def program(architecture: str) -> bytes:
         (EQUAL, "socketpair", "", SOCKETPAIR[column]),
         (EQUAL, "ioctl", "", IOCTL[column]),
     ]
-    lines += [(EQUAL, "deny", "", numbers[column] or 0) for numbers in DENIED.values() if numbers[column] is not None]
+    if ranks:
+        lines += [(EQUAL, "socket", "", DENIED["socket"][column] or 0), (EQUAL, "setsockopt", "", SETSOCKOPT[column])]
+    lines += [(EQUAL, "deny", "", number) for number in denied if number is not None]
     lines += [
         (RETURN, "", "", ALLOW),
         "clone",
         (LOAD, "", "", ARGUMENTS_AT),
         (ANY_BIT, "deny", "allow", NAMESPACE_FLAGS),
-        "socketpair",
-        (LOAD, "", "", ARGUMENTS_AT),
-        (EQUAL, "allow", "deny", AF_UNIX),
-        "ioctl",
-        (LOAD, "", "", ARGUMENTS_AT + 8),
-        (EQUAL, "deny", "", TIOCSTI),
-        (EQUAL, "deny", "allow", TIOCLINUX),
-        "allow",
-        (RETURN, "", "", ALLOW),
-        "deny",
-        (RETURN, "", "", ERRNO | EPERM),
-        "absent",
-        (RETURN, "", "", ERRNO | ENOSYS),
-        "kill",
-        (RETURN, "", "", KILL_PROCESS),
     ]
-    return assemble(lines)
+    lines += _SOCKETS_OF_RANKS if ranks else _SOCKETS
+    return assemble([*lines, *_END])
+
+
+_SOCKETS: tuple[Line | str, ...] = (
+    "socketpair",
+    (LOAD, "", "", ARGUMENTS_AT),
+    (EQUAL, "allow", "deny", AF_UNIX),
+)
+_SOCKETS_OF_RANKS: tuple[Line | str, ...] = (
+    "socketpair",
+    (LOAD, "", "", ARGUMENTS_AT),
+    (EQUAL, "", "deny", AF_UNIX),
+    (LOAD, "", "", ARGUMENTS_AT + 8),
+    (AND, "", "", SOCK_TYPE_MASK),
+    (EQUAL, "allow", "deny", SOCK_STREAM),
+    "socket",
+    (LOAD, "", "", ARGUMENTS_AT),
+    (EQUAL, "", "deny", AF_INET),
+    (LOAD, "", "", ARGUMENTS_AT + 8),
+    (AND, "", "", SOCK_TYPE_MASK),
+    (EQUAL, "", "deny", SOCK_STREAM),
+    (LOAD, "", "", ARGUMENTS_AT + 16),
+    (EQUAL, "allow", "", IPPROTO_IP),
+    (EQUAL, "allow", "deny", IPPROTO_TCP),
+    "setsockopt",
+    (LOAD, "", "", ARGUMENTS_AT + 8),
+    (EQUAL, "allow", "", SOL_SOCKET),
+    (EQUAL, "", "deny", IPPROTO_TCP),
+    (LOAD, "", "", ARGUMENTS_AT + 16),
+    (EQUAL, "allow", "deny", TCP_NODELAY),
+)
+_END: tuple[Line | str, ...] = (
+    "ioctl",
+    (LOAD, "", "", ARGUMENTS_AT + 8),
+    (EQUAL, "deny", "", TIOCSTI),
+    (EQUAL, "deny", "allow", TIOCLINUX),
+    "allow",
+    (RETURN, "", "", ALLOW),
+    "deny",
+    (RETURN, "", "", ERRNO | EPERM),
+    "absent",
+    (RETURN, "", "", ERRNO | ENOSYS),
+    "kill",
+    (RETURN, "", "", KILL_PROCESS),
+)
 
 
 def assemble(lines: list[Line | str]) -> bytes:
@@ -173,18 +217,23 @@ def module() -> str:
         '"""System calls that the sandbox refuses, as classic BPF bytes per architecture.\n\n'
         "Written by scripts/make_seccomp.py, which says what is refused and why. This filter narrows the kernel surface;\n"
         'it does not promise to be complete: namespaces, limits and the machine split stand behind it.\n"""\n\n'
-        "from collections.abc import Mapping\n\n"
-        "PROGRAMS: Mapping[str, bytes] = {"
+        "from collections.abc import Mapping\n"
     ]
-    for architecture in ARCHITECTURES:
-        parts.append(f'    "{architecture}": bytes.fromhex(')
-        parts += [f'        "{line}"' for line in wrap(program(architecture).hex(), 128)]
-        parts.append("    ),")
-    parts.append('}\n"""Machine name as ``platform.machine()`` reports it -> program for ``bwrap --seccomp``."""')
+    for name, ranks, meaning in (
+        ("PROGRAMS", False, "Machine name as ``platform.machine()`` reports it -> program for ``bwrap --seccomp``."),
+        ("RANKS_PROGRAMS", True, "The same for processes that train together: TCP over IPv4 is let through."),
+    ):
+        parts.append(f"{name}: Mapping[str, bytes] = {{")
+        for architecture in ARCHITECTURES:
+            parts.append(f'    "{architecture}": bytes.fromhex(')
+            parts += [f'        "{line}"' for line in wrap(program(architecture, ranks=ranks).hex(), 128)]
+            parts.append("    ),")
+        parts += ["}", f'"""{meaning}"""']
     return "\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":
     target = Path(__file__).resolve().parent.parent / "ralph" / "sandbox" / "seccomp.py"
     target.write_text(module())
-    sys.stdout.write(f"{target}: {', '.join(f'{name} {len(program(name))} bytes' for name in ARCHITECTURES)}\n")
+    sizes = (f"{name} {len(program(name))} and {len(program(name, ranks=True))} bytes" for name in ARCHITECTURES)
+    sys.stdout.write(f"{target}: {', '.join(sizes)}\n")

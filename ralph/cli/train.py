@@ -6,6 +6,7 @@ A run has a directory. It can be killed at any time and goes on with ``--resume`
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +35,6 @@ from ralph.train import calibration, host
 from ralph.train.calibration import Shapes
 from ralph.train.directory import finish, identity, journal_of
 from ralph.train.journal import Identity, Journal
-from ralph.train.plan import plan
 from ralph.train.run import RunJob, RunResult, StepReport
 from ralph.train.sinks import Sink, Track, open_sink
 
@@ -54,6 +54,7 @@ def train(
     config: Annotated[Path | None, typer.Option(help="A node's TOML, for its data and its network's ladder.")] = None,
     documents: Annotated[int, typer.Option(min=1, help="Public validation documents to score at the end.")] = DOCUMENTS,
     out: Annotated[Path | None, typer.Option(help="Directory of the run; by default one of its own under HOME/runs.")] = None,
+    ranks: Annotated[int, typer.Option(min=1, max=64, help="Processes that train together, each on its share of every batch.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the same run after a kill, at its last boundary.")] = False,
     snapshots: Annotated[bool, typer.Option("--snapshots", help="Measure the model at every boundary, in two more sandboxes.")] = False,
     track: Annotated[Track | None, typer.Option(help="Also show the steps in TensorBoard files or at Weights & Biases.")] = None,
@@ -70,11 +71,12 @@ def train(
     tree = configured(genesis_recipe() if recipe is None else read_tree(recipe), variant)
     rows = opened.validation.rows(min(documents, len(opened.validation)), scale.sequence)
     directory = (out or default_home() / "runs" / f"{scale.name}-{tree.digest().hex()[:8]}-{seed}").absolute()
-    run = identity(tree=tree.digest(), rung=scale, seed=seed, data=opened.manifest.digest())
+    run = identity(tree=tree.digest(), rung=scale, seed=seed, data=opened.manifest.digest(), ranks=ranks)
     journal = journal_of(directory, run, resume=resume)
     with tempfile.TemporaryDirectory(prefix="ralph-train-") as folder:
         materialise(tree, Path(folder) / "recipe")
-        job = RunJob(recipe=Path(folder) / "recipe", rung=scale, seed=seed, vocabulary=opened.vocabulary, limits=limits_for(scale))
+        limits = replace(limits_for(scale), ranks=ranks)
+        job = RunJob(recipe=Path(folder) / "recipe", rung=scale, seed=seed, vocabulary=opened.vocabulary, limits=limits)
         best = _best_product(job, run)
         with progress(f"train {scale.name}", quiet=json) as meter, _sink(track, directory, run) as sink:
             measured = (
@@ -120,13 +122,14 @@ def _sink(track: Track | None, directory: Path, run: Identity) -> Iterator[Sink 
 
 
 def _best_product(job: RunJob, run: Identity) -> float:
-    """Return floating-point operations per second of this machine's best matrix product at the run's shapes, measured once."""
-    fixed, rung = plan(job.recipe, job.rung), job.rung
-    shapes = Shapes.of(rows=fixed.batch_rows, sequence=fixed.sequence, width=rung.width, vocabulary=job.vocabulary)
+    """Return floating-point operations per second of this machine's best matrix product at a rank's shapes, times the ranks."""
+    fixed, rung, ranks = host.fixed_plan(job), job.rung, job.limits.ranks
+    shapes = Shapes.of(rows=fixed.batch_rows // ranks, sequence=fixed.sequence, width=rung.width, vocabulary=job.vocabulary)
     machine = {name: run[name] for name in ("python", "torch", "processor")} | {"shapes": repr(shapes)}
     place = default_home() / "calibration" / f"{rung.name}.json"
     box = BubblewrapSandbox(program=Program(module=calibration.MODULE))
-    return calibration.remembered(place, machine, lambda: calibration.calibrate(box, shapes, job.limits)).product_flops
+    one = replace(job.limits, ranks=1)
+    return ranks * calibration.remembered(place, machine, lambda: calibration.calibrate(box, shapes, one)).product_flops
 
 
 def _run(
@@ -157,6 +160,7 @@ def _value(result: RunResult, val_bpb: float, tree: bytes, rung: Rung, documents
         "transcript_root": result.transcript_root.hex(),
         "segments_root": result.segments_root.hex(),
         "weights": result.weights_digest.hex(),
+        "tokens_served": result.served_digest.hex(),
         "documents": documents,
         "final_loss_nats": result.final_loss_nats,
         "val_bpb": val_bpb,
@@ -178,7 +182,7 @@ def _microseconds(result: RunResult) -> list[int]:
 def _lines(value: dict[str, Any]) -> Iterator[str]:
     yield f"rung {value['rung']}, seed {value['seed']}, tree {value['tree']}"
     yield f"weights, transcript and summary: {value['directory']}"
-    for name in ("transcript_root", "segments_root", "weights"):
+    for name in ("transcript_root", "segments_root", "weights", "tokens_served"):
         yield f"{name}: {value[name]}"
     yield f"val_bpb is the recipe's own claim on {value['documents']} public documents"
     for step, snapshot in value.get("snapshots", {}).items():

@@ -119,7 +119,7 @@ class BubblewrapSandbox:
         launch = self._launch(spec.limits, group)
         copied = (*program_files(WORKER), *self._program.files, *recipe_files(spec.recipe, RECIPE))
         inside = command(interpreter=self._interpreter, program=self._program, limits=spec.limits)
-        ends = Ends()
+        ends = Ends(named=spec.limits.ranks > 1)
         try:
             chosen = options(
                 launch=launch,

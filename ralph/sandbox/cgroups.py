@@ -146,19 +146,20 @@ class Cgroup:
         )
 
     def _limit(self, controllers: Controllers, name: str, limits: SandboxLimits) -> None:
-        processes = limits.processes + SPARE_PROCESSES
-        quota_us = limits.threads * CPU_PERIOD_US
+        processes = limits.processes * limits.ranks + SPARE_PROCESSES
+        quota_us = limits.threads * limits.ranks * CPU_PERIOD_US
+        memory_bytes = limits.memory_bytes * limits.ranks
         if self._unified:
             folder = self.folders[0]
-            _write(folder / "memory.max", limits.memory_bytes)
+            _write(folder / "memory.max", memory_bytes)
             _write(folder / "memory.swap.max", 0)
             _write(folder / "memory.oom.group", 1)
             _write(folder / "pids.max", processes)
             if controllers.cpu is not None:
                 (folder / "cpu.max").write_text(f"{quota_us} {CPU_PERIOD_US}")
             return
-        _write(self._memory / "memory.limit_in_bytes", limits.memory_bytes)
-        _write(self._memory / "memory.memsw.limit_in_bytes", limits.memory_bytes)
+        _write(self._memory / "memory.limit_in_bytes", memory_bytes)
+        _write(self._memory / "memory.memsw.limit_in_bytes", memory_bytes)
         _write(controllers.pids / name / "pids.max", processes)
         if controllers.cpu is not None:
             _write(controllers.cpu / name / "cpu.cfs_quota_us", quota_us)

@@ -13,7 +13,7 @@ from ralph.interfaces import SandboxLimits
 from ralph.sandbox.files import Copied
 from ralph.sandbox.identity import Launch
 from ralph.sandbox.interpreter import Interpreter
-from ralph.sandbox.seccomp import PROGRAMS
+from ralph.sandbox.seccomp import PROGRAMS, RANKS_PROGRAMS
 
 WORKER = "/worker"
 RECIPE = "/recipe"
@@ -66,7 +66,7 @@ def options(
     Args:
         launch: Where the interpreter's parts are bound from.
         interpreter: What runs inside.
-        limits: Threads and scratch size.
+        limits: Threads, ranks and scratch size.
         copied: Files to place inside.
         info: Descriptor on which bubblewrap reports the first process inside.
         pass_on: Turns bytes into a descriptor that bubblewrap inherits, reads and closes.
@@ -85,13 +85,15 @@ def options(
         result += ["--ro-bind", source, target]
     for file in copied:
         result += ["--perms", "0444", "--file", str(pass_on(file.data)), file.target]
-    result += ["--chdir", TMP, "--seccomp", str(pass_on(PROGRAMS[platform.machine()]))]
+    filters = PROGRAMS if limits.ranks == 1 else RANKS_PROGRAMS
+    result += ["--chdir", TMP, "--seccomp", str(pass_on(filters[platform.machine()]))]
     return (*result, "--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/")
 
 
 def command(*, interpreter: Interpreter, program: Program, limits: SandboxLimits) -> tuple[str, ...]:
     """Return the command line that bubblewrap executes inside; it can be read there."""
-    values = (limits.memory_bytes, limits.processes, limits.open_files, limits.file_bytes)
+    together = (limits.processes * limits.ranks, limits.open_files * limits.ranks)  # every rank is joined to every other one
+    values = (limits.memory_bytes, *together, limits.file_bytes)
     # -I would also ignore PYTHONHASHSEED; with an environment made here, -s -S -P leave nothing else of it to fear
     python = (str(interpreter.executable), "-s", "-S", "-P", "-B", f"{WORKER}/bootstrap.py")
     return (*python, *(str(value) for value in values), program.module, program.function, WORKER, *package_folders(interpreter))

@@ -64,6 +64,7 @@ class RunningSandbox:
         self._output = output
         self._channel = channel
         self._limits = limits
+        self._memory_bytes = limits.memory_bytes * limits.ranks
         self._deadline = deadline
         self._cgroup = cgroup
         self._lock = threading.RLock()
@@ -185,7 +186,7 @@ class RunningSandbox:
             raise InfrastructureError(f"sandbox {self._process.pid} is not empty {END_TIMEOUT_S:g} s after its kill", code="OPS-SANDBOX")
 
     def _too_much(self) -> UntrustedInputError:
-        return UntrustedInputError(Reason.RUN_OOM, f"more than {self._limits.memory_bytes} bytes of memory")
+        return UntrustedInputError(Reason.RUN_OOM, f"more than {self._memory_bytes} bytes of memory")
 
     def _supervise(self) -> None:
         poll = select.poll()
@@ -212,7 +213,7 @@ class RunningSandbox:
         private_bytes = self._sample()
         if time.monotonic() >= self._deadline:
             self._reason = UntrustedInputError(Reason.RUN_STALL, f"still running after {self._limits.timeout_s:g} s")
-        elif self._cgroup is None and private_bytes > self._limits.memory_bytes:
+        elif self._cgroup is None and private_bytes > self._memory_bytes:
             self._reason = self._too_much()
         else:
             return

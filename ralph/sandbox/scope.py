@@ -31,7 +31,8 @@ def environment(uid: int) -> dict[str, str]:
 
 def prefix(limits: SandboxLimits) -> tuple[str, ...]:
     """Return the command line that runs what follows in a scope, with nothing in its environment."""
-    return (*_command(limits.memory_bytes + _SPARE_BYTES, limits.processes + SPARE_PROCESSES), "/usr/bin/env", "-i")
+    memory_bytes, tasks = limits.memory_bytes * limits.ranks, limits.processes * limits.ranks
+    return (*_command(memory_bytes + _SPARE_BYTES, tasks + SPARE_PROCESSES), "/usr/bin/env", "-i")
 
 
 def _command(memory_bytes: int, tasks: int) -> tuple[str, ...]:

@@ -26,10 +26,16 @@ class Ends:
     """Both ends of everything that connects the host with one sandbox: channel, output, report and option files.
 
     The descriptors for the other side are closed by ``start``, whether it succeeds or not; ours by ``close``.
+
+    Args:
+        named: Give their end of the channel a name that the kernel picks. The channel belongs to the host's network namespace, so whoever
+            may call bind(2) inside could else take any abstract name of the host with it; a socket takes only one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, named: bool) -> None:
         ours, self._theirs = socket.socketpair()
+        if named:
+            self._theirs.bind("")
         self.channel = Channel(ours)
         self.output, self._output_end = os.pipe()
         self._report, self.report_end = os.pipe()

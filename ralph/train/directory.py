@@ -20,7 +20,7 @@ RUN = "run"
 """Where a summary says which run it is of."""
 
 
-def identity(*, tree: bytes, rung: Rung, seed: int, data: bytes) -> Identity:
+def identity(*, tree: bytes, rung: Rung, seed: int, data: bytes, ranks: int = 1) -> Identity:
     """Return everything that the bytes of a run on this machine depend on."""
     try:
         torch = version("torch")
@@ -31,6 +31,7 @@ def identity(*, tree: bytes, rung: Rung, seed: int, data: bytes) -> Identity:
         "rung": rung.digest().hex(),
         "seed": str(seed),
         "data": data.hex(),
+        "ranks": str(ranks),
         "python": platform.python_version(),
         "torch": torch,
         "processor": cpu_model(),

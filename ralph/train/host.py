@@ -3,7 +3,8 @@
 Steps of a run (``TrainingRun.train``):
 1. the plan is fixed from the recipe's configuration and the rung's budget, before anything starts;
 2. the worker says hello, is seeded and builds the recipe;
-3. the state at step 0 is committed, then one batch after the other is served in the order fixed by the seed;
+3. the state at step 0 is committed, then one batch after the other is served in the order fixed by the seed, to one process or
+   in equal blocks of rows to several ranks;
 4. the state is committed at every boundary of the plan, and every step is an entry of the transcript; a journal, where there is
    one, then holds all that a new process needs to go on;
 5. the weights are received, counted and checked to be finite.
@@ -62,6 +63,21 @@ def check_device(rung: Rung) -> None:
         raise ConfigurationError(f"rung {rung.name} trains on a GPU, and this release runs the rungs of CPUs only: C1, C2 and C3")
 
 
+def fixed_plan(job: RunJob) -> Plan:
+    """Return what a job will do.
+
+    Raises:
+        UntrustedInputError: ``RUN-BUDGET`` or ``RUN-IMPORT``.
+        ConfigurationError: A rung or a number of ranks that this job cannot run with.
+    """
+    check_device(job.rung)
+    fixed = plan(job.recipe, job.rung)
+    if fixed.batch_rows % job.limits.ranks:
+        detail = f"a batch has {fixed.batch_rows} rows, which {job.limits.ranks} ranks cannot share equally"
+        raise ConfigurationError(f"{detail}; choose a number of ranks that divides it")
+    return fixed
+
+
 @contextmanager
 def start(job: RunJob, *, sandbox: Sandbox, data: DataSet) -> Iterator["TrainingRun"]:
     """Fix the plan and start the worker; the sandbox ends with the context.
@@ -69,10 +85,9 @@ def start(job: RunJob, *, sandbox: Sandbox, data: DataSet) -> Iterator["Training
     Raises:
         UntrustedInputError: ``RUN-BUDGET`` or ``RUN-IMPORT`` before anything starts.
     """
-    check_device(job.rung)
+    fixed = fixed_plan(job)
     if job.vocabulary != data.vocabulary:
         raise ConfigurationError(f"the job is for {job.vocabulary} token ids, the data has {data.vocabulary}")
-    fixed = plan(job.recipe, job.rung)
     with sandbox.launch(SandboxSpec(recipe=job.recipe, limits=job.limits)) as worker:
         yield TrainingRun(job, fixed, worker, data)
 
@@ -129,6 +144,7 @@ class TrainingRun:
         first, last = (resume.step if resume else 0), (self.plan.steps if until is None else until)
         if not 0 <= first <= last <= self.plan.steps or (first == last and past is None):
             raise ConfigurationError(f"cannot run from step {first} to {last} of {self.plan.steps}")
+        served = self._served(first)
         hello = self.channel.hello()
         built = self.channel.setup(self._setup_header())
         self._check_parameters(built.parameters)
@@ -140,6 +156,7 @@ class TrainingRun:
         for step in range(first + 1, last + 1):
             begun = time.perf_counter_ns()
             self.channel.send_batch(step, batch)
+            served.update(_token_bytes(batch))
             if step < last:
                 batch = self._order.batch(step)  # the next one, while the worker is busy
             loss, norm = self.channel.stepped(step)
@@ -150,11 +167,18 @@ class TrainingRun:
                 journal.advance(log.writer, log.microseconds)
             if on_step is not None:
                 on_step(report)
-        return self._result(log, hello)
+        return self._result(log, hello, served.digest())
 
     def claim(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
         """Return the claimed losses float64[R, T] of rows int32[R, T+1] under the model as it is now."""
         return self.channel.claim(tokens)
+
+    def _served(self, steps: int) -> "hashlib._Hash":
+        """Return the running digest of what was served up to a step: by an earlier process."""
+        digest = hashlib.sha256()
+        for step in range(steps):
+            digest.update(_token_bytes(self._order.batch(step)))
+        return digest
 
     def _setup_header(self) -> dict[str, str | int]:
         return {
@@ -166,6 +190,8 @@ class TrainingRun:
             "steps": self.plan.steps,
             "threads": self._job.limits.threads,
             "seed": self._job.seed,
+            "ranks": self._job.limits.ranks,
+            "device": self._job.rung.device,
         }
 
     def _log(self, first: int, past: Past | None, state: bytes, flops_per_token: int) -> "_Log":
@@ -190,7 +216,7 @@ class TrainingRun:
         finite.check(tensors)
         return safetensors.dump(tensors), sum(math.prod(tensor.shape) for tensor in tensors)
 
-    def _result(self, log: "_Log", hello: dict[str, str | int]) -> RunResult:
+    def _result(self, log: "_Log", hello: dict[str, str | int], served_digest: bytes) -> RunResult:
         weights, parameters = self._weights()
         peak = self._worker.peak_memory_bytes()
         if peak > self._job.rung.max_memory_bytes:
@@ -208,6 +234,7 @@ class TrainingRun:
             timing_digest=hashlib.sha256(timing).digest(),
             segments=tuple(boundaries.values()),
             segments_root=segments.root(tuple(boundaries), tuple(boundaries.values())),
+            served_digest=served_digest,
             weights=weights,
             weights_digest=hashlib.sha256(weights).digest(),
             parameters=parameters,
@@ -221,6 +248,11 @@ class TrainingRun:
             peak_memory_bytes=peak,
             hello=hello,
         )
+
+
+def _token_bytes(batch: npt.NDArray[np.int32]) -> memoryview:
+    """Return a batch as the bytes of its int32 numbers, little-endian and row by row."""
+    return np.ascontiguousarray(batch, dtype="<i4").reshape(-1).view(np.uint8).data
 
 
 class _Log:

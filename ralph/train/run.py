@@ -57,6 +57,8 @@ class RunResult:
     segments: tuple[bytes, ...]
     """State digests at the plan's boundaries, step 0 first."""
     segments_root: bytes
+    served_digest: bytes
+    """SHA-256 over the token batches of all steps in order, int32 little-endian: the same for every number of ranks."""
     weights: bytes = field(repr=False)
     """Parameters and buffers of the model as a safetensors file."""
     weights_digest: bytes

@@ -19,7 +19,7 @@ if "torch" not in sys.modules:  # docs/adr/0007: a third of torch's import is fo
 import torch
 
 from ralph.train import wire
-from ralph.worker import randomness, scoring, training
+from ralph.worker import randomness, ranks, scoring, training
 from ralph.worker.channel import Channel, ShapeError, from_wire
 
 RECIPE = "/recipe"
@@ -35,7 +35,9 @@ def main(fd: int, recipe: str = RECIPE) -> NoReturn:
     stage = "RUN-IMPORT"
     try:
         channel.send(wire.Kind.HELLO, _hello())
-        session = _Session(channel, channel.read(), recipe)
+        setup = channel.read()
+        channel = ranks.join(channel, fd, setup.header)  # from here on, this may be another process
+        session = _Session(channel, setup, recipe)
         stage = "RUN-CRASH"
         while session.answer(channel.read()):
             pass

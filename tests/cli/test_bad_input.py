@@ -233,6 +233,11 @@ def test_a_configuration_that_the_recipe_does_not_have(small_data: Path) -> None
     assert_refused(ralph("train", "--data", small_data / "public", "--variant", "weak"), 3, "OPS-CONFIG", "only base, strong")
 
 
+def test_ranks_that_cannot_share_a_batch(small_data: Path, tmp_path: Path) -> None:
+    words = ("train", "--data", small_data / "public", "--out", tmp_path / "run", "--ranks", 3)
+    assert_refused(ralph(*words), 3, "OPS-CONFIG", "16 rows", "3 ranks")
+
+
 def test_a_rung_of_gpus(small_data: Path, tmp_path: Path) -> None:
     words = ("train", "--data", small_data / "public", "--out", tmp_path / "run", "--rung", "S1")
     assert_refused(ralph(*words), 3, "OPS-CONFIG", "S1 trains on a GPU", "C1, C2 and C3")

@@ -114,6 +114,7 @@ def test_the_same_training_gives_the_same_root_and_prints_the_summary(network: P
     assert (first.status, again.status) == (0, 0), first.err + again.err
     assert f"transcript_root: {again.json['transcript_root']}\n" in first.out
     assert f"weights: {again.json['weights']}\n" in first.out
+    assert f"tokens_served: {again.json['tokens_served']}\n" in first.out
     summary = dict(line.split(":") for line in first.out.partition("---\n")[2].splitlines())
     assert float(summary["val_bpb"]) == pytest.approx(again.json["val_bpb"], abs=1e-6)
     assert set(summary) == {
@@ -128,6 +129,11 @@ def test_the_same_training_gives_the_same_root_and_prints_the_summary(network: P
     }
     assert re.search(r"train C1: \d+/\d+ loss \d+\.\d{4} nats, [\d,]+ tokens/s", first.err)
     assert again.err == ""
+    two = ralph(
+        "train", "--rung", "C1", "--seed", 5, "--config", config, "--documents", 16, "--ranks", 2, "--out", tmp_path / "two", "--json"
+    )
+    assert two.json["tokens_served"] == again.json["tokens_served"]
+    assert two.json["val_bpb"] == pytest.approx(again.json["val_bpb"], abs=1e-4)
     watched = ralph("train", "--rung", "C1", "--seed", 5, "--config", config, "--documents", 16, "--snapshots", "--json")
     assert watched.json["transcript_root"] == again.json["transcript_root"]
     assert list(watched.json["snapshots"]) == ["0", "20", "40", "60", "80", "100"]

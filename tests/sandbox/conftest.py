@@ -48,7 +48,9 @@ def inside(sandbox: BubblewrapSandbox, recipe: Path) -> Inside:
     """Return a function that runs Python source inside; it finds the channel as ``channel``."""
 
     @contextlib.contextmanager
-    def run(source: str, *, timeout_s: float = 30.0, memory_bytes: int = 256 * MEBIBYTE, processes: int = 32) -> Iterator[RunningSandbox]:
+    def run(
+        source: str, *, timeout_s: float = 30.0, memory_bytes: int = 256 * MEBIBYTE, processes: int = 32, ranks: int = 1
+    ) -> Iterator[RunningSandbox]:
         body = textwrap.indent(textwrap.dedent(source), "    ")
         program = f"import os, socket, sys\ndef main(fd):\n    channel = socket.socket(fileno=fd)\n{body}\n"
         chosen = sandbox.running(Program(module="target", files=(Copied(target="/worker/target.py", data=program.encode()),)))
@@ -59,6 +61,7 @@ def inside(sandbox: BubblewrapSandbox, recipe: Path) -> Inside:
             file_bytes=16 * MEBIBYTE,
             tmp_bytes=8 * MEBIBYTE,
             timeout_s=timeout_s,
+            ranks=ranks,
         )
         with chosen.launch(SandboxSpec(recipe=recipe, limits=limits)) as worker:
             yield worker

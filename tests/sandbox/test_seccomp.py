@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from ralph.sandbox.running import RunningSandbox
-from ralph.sandbox.seccomp import PROGRAMS
+from ralph.sandbox.seccomp import PROGRAMS, RANKS_PROGRAMS
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make_seccomp.py"
 ALLOWED, EPERM, ENOSYS, KILLED = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
@@ -42,12 +42,16 @@ def run(program: bytes, audit: int, number: int, *arguments: int) -> int:
         if code == 0x20:
             (accumulator,) = struct.unpack_from("<I", data, operand)
             continue
+        if code == 0x54:
+            accumulator &= operand
+            continue
         truth = {0x15: accumulator == operand, 0x35: accumulator >= operand, 0x45: bool(accumulator & operand)}[code]
         position += holds if truth else fails
 
 
 def test_the_generator_reproduces_the_committed_bytes(generator: ModuleType) -> None:
     assert {name: generator.program(name) for name in generator.ARCHITECTURES} == PROGRAMS
+    assert {name: generator.program(name, ranks=True) for name in generator.ARCHITECTURES} == RANKS_PROGRAMS
     assert (SCRIPT.parent.parent / "ralph" / "sandbox" / "seccomp.py").read_text() == generator.module()
 
 
@@ -93,6 +97,46 @@ def test_socket_pairs_between_processes_inside_work_and_typing_into_a_terminal_d
     assert run(PROGRAMS[name], audit, generator.IOCTL[column], 0, 0x5401) == ALLOWED
     assert run(PROGRAMS[name], audit, generator.IOCTL[column], 0, 0x5412) == EPERM
     assert run(PROGRAMS[name], audit, generator.IOCTL[column], 0, 0x1_0000_5412) == EPERM
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_ranks_get_calls_on_sockets_and_whatever_else_differs_is_stricter(generator: ModuleType, name: str) -> None:
+    audit, column = generator.ARCHITECTURES[name], list(generator.ARCHITECTURES).index(name)
+    allowed = {generator.DENIED[call][column] for call in ("connect", "bind", "listen", "accept", "accept4")}
+    checked = {generator.DENIED["socket"][column], generator.SETSOCKOPT[column], generator.SOCKETPAIR[column]}
+    numbers = set(range(470)) - allowed - checked
+    for arguments in ((), (0x10000000,), (0, 0x5412)):
+        for number in numbers:
+            assert run(RANKS_PROGRAMS[name], audit, number, *arguments) == run(PROGRAMS[name], audit, number, *arguments), number
+    assert {run(RANKS_PROGRAMS[name], audit, number) for number in allowed} == {ALLOWED}
+    assert run(RANKS_PROGRAMS[name], generator.ARCHITECTURES["aarch64" if name == "x86_64" else "x86_64"], READ[name]) == KILLED
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_sockets_of_ranks_are_tcp_over_ipv4_only(generator: ModuleType, name: str) -> None:
+    audit, column = generator.ARCHITECTURES[name], list(generator.ARCHITECTURES).index(name)
+    number, flags = generator.DENIED["socket"][column], (0, 0x800, 0x80000, 0x80800)
+    opened = {
+        (family, kind, protocol)
+        for family in range(50)
+        for kind in range(12)
+        for protocol in (0, 1, 6, 17, 132, 255, 262)
+        if run(RANKS_PROGRAMS[name], audit, number, family, kind, protocol) == ALLOWED
+    }
+    assert opened == {(2, 1, 0), (2, 1, 6)}
+    assert {run(RANKS_PROGRAMS[name], audit, number, 2, 1 | flag) for flag in flags} == {ALLOWED}
+    assert {run(RANKS_PROGRAMS[name], audit, number, 2, 2 | flag) for flag in flags} == {EPERM}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_socket_pairs_of_ranks_are_streams_and_their_options_few(generator: ModuleType, name: str) -> None:
+    audit, column = generator.ARCHITECTURES[name], list(generator.ARCHITECTURES).index(name)
+    pair, option = generator.SOCKETPAIR[column], generator.SETSOCKOPT[column]
+    assert [run(RANKS_PROGRAMS[name], audit, pair, 1, kind) for kind in (1, 0x80001, 2, 5)] == [ALLOWED, ALLOWED, EPERM, EPERM]
+    assert run(RANKS_PROGRAMS[name], audit, pair, 2, 1) == EPERM
+    levels = {level for level in range(300) if run(RANKS_PROGRAMS[name], audit, option, 9, level, 31) == ALLOWED}
+    assert levels == {1}
+    assert [kind for kind in range(64) if run(RANKS_PROGRAMS[name], audit, option, 9, 6, kind) == ALLOWED] == [1]
 
 
 def test_this_kernel_refuses_every_listed_call_inside(
