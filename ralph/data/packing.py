@@ -9,15 +9,17 @@ Decisions:
 - One place left over holds a BOS with nothing behind it. It is never an input, only the last target of its row, and a true one:
   such a row's last document has just ended, because a crop leaves no place. The packed stream says the same at the same place.
 - Of equally long pieces the one whose document arrived first goes first.
+- Lengths that nobody wants would wait for ever, and fill the pool. So a row begins with the oldest piece, cropped if it must be,
+  once ``PATIENCE`` times as many documents as the pool holds have arrived after it.
 - The pool never holds more pieces than a pass has documents, so that a small source is not served from many passes at once.
 - An empty document has nothing to serve and is passed over.
 
-Not promised: that a piece is served within its pass. Pieces of a length that is never wanted wait, at most ``POOL`` of them.
+Not promised: that a pass ends before the next one begins. What the pool holds is handed on.
 
 The idea is best-fit packing (Ding et al. 2024, "Fewer Truncations Improve Language Modeling") done online over a bounded pool.
 """
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import NamedTuple
@@ -31,6 +33,8 @@ Permutation = Callable[[int], npt.NDArray[np.int64]]
 
 POOL = 256
 """Most pending pieces."""
+PATIENCE = 4
+"""Pools of documents that may arrive after a piece before a row begins with it."""
 BLOCK = 4096
 """Documents that become Python objects at once."""
 
@@ -41,16 +45,6 @@ class Piece(NamedTuple):
     document: int
     start: int
     tokens: int
-
-
-class _Pending(NamedTuple):
-    """What waits, in the order of a sorted pool: shorter ones first, of equal ones the youngest first."""
-
-    tokens: int
-    age: int
-    """Minus the number of documents that arrived before: larger is older."""
-    document: int
-    start: int
 
 
 class Packer:
@@ -67,24 +61,43 @@ class Packer:
         self._size = min(POOL, int(np.count_nonzero(lengths)))
         self._arriving = _documents(lengths, permutation)
         self._arrived = 0
-        self._pool: list[_Pending] = []
+        self._pending: dict[int, Piece] = {}
+        """Number of arrival -> what is left of the document; the oldest first."""
+        self._pool: list[tuple[int, int]] = []
+        """(tokens, minus the number of arrival) of all that is pending, sorted."""
 
     def row(self, width: int) -> list[Piece]:
         """Return the pieces of the next row of ``width`` places, at least two."""
-        pool, pieces, space = self._pool, list[Piece](), width
-        while space > 1:
-            while len(pool) < self._size:
-                document, tokens = next(self._arriving)
-                insort(pool, _Pending(tokens, -self._arrived, document, 0))
-                self._arrived += 1
-            place = bisect_right(pool, _Pending(space - 1, 1, 0, 0))
-            tokens, age, document, start = pool.pop(place - 1)  # before the first comes the last, the longest of all
-            if place == 0:
-                insort(pool, _Pending(tokens - (space - 1), age, document, start + space - 1))
-                tokens = space - 1
+        pieces, room = list[Piece](), width - 1
+        while room > 0:
+            self._fill()
+            arrival = self._choose(room, begins=not pieces)
+            document, start, left = self._pending[arrival]
+            tokens = min(left, room)
             pieces.append(Piece(document, start, tokens))
-            space -= tokens + 1
+            if tokens == left:
+                del self._pending[arrival]
+            else:
+                self._pending[arrival] = Piece(document, start + tokens, left - tokens)
+                insort(self._pool, (left - tokens, -arrival))
+            room -= tokens + 1
         return pieces
+
+    def _fill(self) -> None:
+        while len(self._pool) < self._size:
+            document, tokens = next(self._arriving)
+            self._pending[self._arrived] = Piece(document, 0, tokens)
+            insort(self._pool, (tokens, -self._arrived))
+            self._arrived += 1
+
+    def _choose(self, room: int, *, begins: bool) -> int:
+        """Take a piece for ``room`` tokens out of the pool; return its number of arrival."""
+        oldest = next(iter(self._pending))
+        if begins and self._arrived - oldest > PATIENCE * self._size:
+            place = bisect_left(self._pool, (self._pending[oldest].tokens, -oldest))
+        else:
+            place = bisect_right(self._pool, (room, 1)) - 1  # where none fits this is the last one, the longest
+        return -self._pool.pop(place)[1]
 
 
 def _documents(lengths: Lengths, permutation: Permutation) -> Iterator[tuple[int, int]]:
