@@ -38,7 +38,7 @@ class Attention(nn.Module):
     def __init__(self, config: SimpleNamespace, width: int, head: int) -> None:
         super().__init__()
         self.heads, self.head, self.kind = width // head, head, config.attention
-        self.qk_norm = config.qk_norm == "on"
+        self.qk_norm, self.qk_gain = config.qk_norm == "on", config.qk_gain
         self.qkv = Linear(width, 3 * width)
         self.output = Linear(width, width)
         self.gate = Linear(width, self.heads) if config.value_embedding == "gated" else None
@@ -49,7 +49,7 @@ class Attention(nn.Module):
         if rotation is not None:  # option: position = "rope"
             q, k = rotate(q, *rotation), rotate(k, *rotation)
         if self.qk_norm:  # option: qk_norm
-            q, k = norm(q), norm(k)
+            q, k = self.qk_gain * norm(q), norm(k)
         if extra is not None:  # option: value_embedding
             extra = extra.view(B, T, self.heads, self.head)
             v = v + (extra if self.gate is None else 2 * torch.sigmoid(self.gate(x))[..., None] * extra)

@@ -102,6 +102,8 @@ class DataSet:
     manifest: DataManifest
     streams: Mapping[str, tuple[Tokens, ...]]
     """Source -> its shards, each a packed stream: BOS, document, BOS, document."""
+    indices: Mapping[str, tuple[Index, ...]]
+    """Source -> the index of each of its shards: where its documents stand in the stream."""
     token_bytes: npt.NDArray[np.uint8]
     """uint8[V]"""
     validation: DocumentSet
@@ -132,14 +134,19 @@ def open_data(directory: Path, *, expect: bytes) -> DataSet:
     map_file(directory, manifest.tokenizer)
     token_bytes, pattern = map_token_bytes(directory, manifest), map_filler(directory, manifest)
     names = manifest.source_names
-    streams = {
-        source.name: tuple(map_shard(directory, shard, token_bytes=token_bytes, sources=len(names))[0] for shard in source.shards)
+    shards = {
+        source.name: [map_shard(directory, shard, token_bytes=token_bytes, sources=len(names)) for shard in source.shards]
         for source in manifest.sources
     }
     tokens, index = map_shard(directory, manifest.validation, token_bytes=token_bytes, sources=len(names))
     validation = DocumentSet(directory=directory, tokens=tokens, index=index, source_names=names, token_bytes=token_bytes, pattern=pattern)
     return DataSet(
-        directory=directory, manifest=manifest, streams=MappingProxyType(streams), token_bytes=token_bytes, validation=validation
+        directory=directory,
+        manifest=manifest,
+        streams=MappingProxyType({name: tuple(tokens for tokens, _ in found) for name, found in shards.items()}),
+        indices=MappingProxyType({name: tuple(index for _, index in found) for name, found in shards.items()}),
+        token_bytes=token_bytes,
+        validation=validation,
     )
 
 

@@ -1,29 +1,45 @@
-"""The order of training: batch(step) is a pure function of the data, the seed and the mixture.
+"""The order of training: batch(step) is a pure function of the data, the seed, the stages, the mixture and the packing.
 
-Each source is one packed stream, cut into windows of T+1 tokens with stride T, so every token is predicted
-once in a pass. A pass visits the windows in a random permutation of its own: ranks of a Philox stream whose
-key is (seed, source and pass). Only raw generator output and a stable sort are used, because numpy promises
-both to stay the same between releases. Rows are dealt to the sources by the largest deficit: row r goes to
-the source whose share of r + 1 rows is furthest ahead of what it got. Weights are rounded to thousandths, so
-the deal repeats every thousand rows and any step costs the same.
+Rows are dealt to the sources by the largest deficit: row r of a stage goes to the source whose share of r + 1 rows is furthest
+ahead of what it got. Weights are rounded to thousandths, so the deal repeats every thousand rows and any step costs the same.
 
-A remainder of less than a window at a shard's end is never served.
+What a source's rows are is the choice of ``packing``:
+
+- ``stream``: the source is one packed stream, cut into windows of T+1 tokens with stride T, so every token is predicted once in a
+  pass. A remainder of less than a window at a shard's end is never served. Any step costs the same.
+- ``best_fit``: every row begins with BOS and is filled with documents and pieces of documents (``ralph.data.packing``). Steps in
+  sequence cost the same; any other step replays the packing, on lengths alone.
+
+Windows, or documents, come in a random permutation for every pass: ranks of a Philox stream whose key is (seed, source and pass).
+Only raw generator output and a stable sort are used, because numpy promises both to stay the same between releases.
+
+A stage goes on where the one before it stopped and repeats nothing. With ``stream`` a shorter row is a part of a window of the
+last stage: parts follow one another, and a stage begins with a window that no earlier stage has touched. With ``best_fit`` the
+pool of pending pieces is handed on, and only the length of a row changes. The deal begins anew with every stage.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ralph.data.dataset import DataSet
-from ralph.data.layout import CODE, Tokens
+from ralph.data.layout import CODE
+from ralph.data.rows import Packed, Shuffle, SourceRows, Span, Windows
+from ralph.data.stages import Stage, place_of
 from ralph.errors import ConfigurationError, UntrustedInputError
-from ralph.protocol.canonical import MAX_INTEGER, digest
+from ralph.protocol.canonical import MAX_INTEGER
+from ralph.protocol.data import BOS
 
-ORDER_TAG = "recipe-net/training-order/v1"
+Packing = Literal["stream", "best_fit"]
+PACKINGS: tuple[Packing, ...] = ("stream", "best_fit")
+
+WINDOWS_TAG = "recipe-net/training-order/v1"
+DOCUMENTS_TAG = "recipe-net/training-order/documents/v1"
 PERIOD = 1000
 """Rows after which the deal repeats: the resolution of mixture weights."""
 MAX_WEIGHT = 1_000_000
@@ -39,7 +55,7 @@ class Served:
     tokens: int
     """Predicted tokens: rows x T."""
     passes: float
-    """Passes over the source's windows."""
+    """Passes over the source: over its windows (``stream``), or over the tokens of its documents (``best_fit``)."""
 
 
 class TrainingOrder:
@@ -48,95 +64,77 @@ class TrainingOrder:
     Args:
         dataset: Verified training data.
         seed: Any integer in [0, 2**64).
-        batch_rows: B.
-        sequence: T.
+        stages: Rows and tokens of the steps; the last one goes on as long as it is asked. Every T divides the last one's.
         mixture: Source -> weight, from the recipe; sources that are not named get nothing.
+        packing: What a row is.
 
     Raises:
         UntrustedInputError: RUN-BUDGET, a mixture that is no set of weights over the sources.
-        ConfigurationError: OPS-DATA, a source with less than one window.
+        ConfigurationError: OPS-DATA, a source with less than one row.
     """
 
-    def __init__(self, dataset: DataSet, *, seed: int, batch_rows: int, sequence: int, mixture: Mapping[str, float]) -> None:
-        if not 0 <= seed <= MAX_INTEGER or batch_rows < 1 or sequence < 1:
-            raise ValueError(f"seed {seed}, {batch_rows} rows of {sequence} tokens")
-        self.batch_rows = batch_rows
-        self.sequence = sequence
-        weights = thousandths(mixture, tuple(dataset.streams))
-        self._sources = [
-            _SourceOrder(name, dataset.streams[name], seed=seed, sequence=sequence, weight=weight)
-            for name, weight in weights.items()
-            if weight
-        ]
-        for source in self._sources:
-            if source.windows == 0:
-                detail = f"{dataset.directory}: source {source.name} has less than one window of {sequence + 1} tokens; prepare more data"
-                raise ConfigurationError(detail, code=CODE)
-        self._deal = deal([source.weight for source in self._sources])
-        before = np.zeros((PERIOD, len(self._sources)), np.int64)
-        np.add.at(before[1:], (np.arange(PERIOD - 1), self._deal[:-1]), 1)
-        self._before = before.cumsum(axis=0).tolist()
-        self._dealt = self._deal.tolist()
+    def __init__(
+        self, dataset: DataSet, *, seed: int, stages: Sequence[Stage], mixture: Mapping[str, float], packing: Packing = "stream"
+    ) -> None:
+        if not 0 <= seed <= MAX_INTEGER or not stages or not all(_serves(stage, stages[-1]) for stage in stages):
+            raise ValueError(f"seed {seed}, stages {stages}")
+        self.stages = tuple(stages)
+        weights = {name: weight for name, weight in thousandths(mixture, tuple(dataset.streams)).items() if weight}
+        self._names, self._weights = tuple(weights), tuple(weights.values())
+        dealt = deal(list(self._weights))
+        before = np.zeros((PERIOD, len(weights)), np.int64)
+        np.add.at(before[1:], (np.arange(PERIOD - 1), dealt[:-1]), 1)
+        self._before: list[list[int]] = before.cumsum(axis=0).tolist()
+        self._dealt: list[int] = dealt.tolist()
+        self._sources = [self._source(dataset, name, number, seed, packing) for number, name in enumerate(weights)]
 
     def batch(self, step: int) -> npt.NDArray[np.int32]:
-        """Return the tokens of step 0, 1, 2, ...: int32[B, T+1]."""
+        """Return the tokens of step 0, 1, 2, ...: int32[B, T+1], by the stage of the step."""
         if step < 0:
             raise ValueError(f"step {step}")
-        tokens = np.empty((self.batch_rows, self.sequence + 1), np.int32)
-        first = step * self.batch_rows
-        for row in range(self.batch_rows):
-            turn, place = divmod(first + row, PERIOD)
-            number = self._dealt[place]
-            source = self._sources[number]
-            tokens[row] = source.window(turn * source.weight + self._before[place][number])
+        number, within = place_of(self.stages, step)
+        stage = self.stages[number]
+        tokens = np.full((stage.batch_rows, stage.sequence + 1), BOS, np.int32)
+        for row in range(stage.batch_rows):
+            dealt = within * stage.batch_rows + row
+            source = self._dealt[dealt % PERIOD]
+            self._sources[source].write(tokens[row], number, self._rows(source, dealt))
         return tokens
 
     def served(self, steps: int) -> tuple[Served, ...]:
         """Return what each source gives in the first ``steps`` steps."""
-        turn, place = divmod(steps * self.batch_rows, PERIOD)
-        counts = [turn * source.weight + self._before[place][number] for number, source in enumerate(self._sources)]
+        number, within = place_of(self.stages, steps)
+        made = [*(stage.steps for stage in self.stages[:number]), within]
         return tuple(
-            Served(source=source.name, rows=rows, tokens=rows * self.sequence, passes=rows / source.windows)
-            for source, rows in zip(self._sources, counts, strict=True)
+            self._served(source, [self._rows(source, count * stage.batch_rows) for count, stage in zip(made, self.stages, strict=False)])
+            for source in range(len(self._names))
         )
 
-    def tokens_served(self, steps: int) -> int:
-        """Return the predicted tokens of the first ``steps`` steps, which is what a budget counts."""
-        return steps * self.batch_rows * self.sequence
+    def _served(self, source: int, rows: list[int]) -> Served:
+        tokens = sum(count * stage.sequence for count, stage in zip(rows, self.stages, strict=False))
+        passes = self._sources[source].passes(len(rows) - 1, rows[-1])
+        return Served(source=self._names[source], rows=sum(rows), tokens=tokens, passes=passes)
 
+    def _rows(self, source: int, dealt: int) -> int:
+        """Return how many of the first ``dealt`` rows of a stage go to a source."""
+        turn, place = divmod(dealt, PERIOD)
+        return turn * self._weights[source] + self._before[place][source]
 
-class _SourceOrder:
-    """The windows of one source in the order of each pass."""
-
-    def __init__(self, name: str, shards: tuple[Tokens, ...], *, seed: int, sequence: int, weight: int) -> None:
-        self.name = name
-        self.weight = weight
-        self._shards = shards
-        self._seed = seed
-        self._sequence = sequence
-        self._ends = np.cumsum([max(0, (shard.size - 1) // sequence) for shard in shards], dtype=np.int64)
-        self.windows = int(self._ends[-1]) if shards else 0
-        self._pass = -1
-        self._order: npt.NDArray[np.int64] = np.zeros(0, np.int64)
-
-    def window(self, index: int) -> Tokens:
-        """Return the ``index``-th window that is served, counted over all passes."""
-        number, place = divmod(index, self.windows)
-        if number != self._pass:
-            self._order, self._pass = self._permutation(number), number
-        window = int(self._order[place])
-        if len(self._shards) == 1:
-            shard = 0
+    def _source(self, dataset: DataSet, name: str, number: int, seed: int, packing: Packing) -> SourceRows:
+        spans = [Span(rows=self._rows(number, stage.steps * stage.batch_rows), sequence=stage.sequence) for stage in self.stages]
+        if packing == "stream":
+            source: SourceRows = Windows(Shuffle(tag=WINDOWS_TAG, source=name, seed=seed), dataset.streams[name], spans)
         else:
-            shard = int(np.searchsorted(self._ends, window, side="right"))
-            window -= int(self._ends[shard - 1]) if shard else 0
-        start = window * self._sequence
-        return self._shards[shard][start : start + self._sequence + 1]
+            shuffle = Shuffle(tag=DOCUMENTS_TAG, source=name, seed=seed)
+            source = Packed(shuffle, dataset.streams[name], dataset.indices[name], spans)
+        if source.size == 0:
+            detail = f"source {name} has less than one row of {spans[-1].sequence + 1} tokens"
+            raise ConfigurationError(f"{dataset.directory}: {detail}; prepare more data", code=CODE)
+        return source
 
-    def _permutation(self, number: int) -> npt.NDArray[np.int64]:
-        word = int.from_bytes(digest(ORDER_TAG, {"source": self.name, "pass": number})[:8], "little")
-        random = np.random.Philox(key=np.array([self._seed, word], np.uint64)).random_raw(self.windows)
-        return np.argsort(random, kind="stable")
+
+def _serves(stage: Stage, last: Stage) -> bool:
+    return stage.batch_rows >= 1 and stage.sequence >= 1 and stage.steps >= 0 and last.sequence % stage.sequence == 0
 
 
 def thousandths(mixture: Mapping[str, float], names: tuple[str, ...]) -> dict[str, int]:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +17,10 @@ IDENTITY_TAG = "recipe-net/data/text-files/v1"
 SUFFIXES = (".txt", ".md", ".rst", ".jsonl")
 JSON_LINES = ".jsonl"
 TEXT = "text"
+MAX_LINE = 1 << 20
+"""Characters of plain text after which a line ends in any case: a file may be one line."""
+MAX_JSON_LINE = 1 << 26
+"""Four times the longest document, for escapes; what is cut here is no JSON any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +76,11 @@ def _texts(path: Path) -> Iterator[str]:
     try:
         if path.suffix == JSON_LINES:
             with path.open(encoding="utf-8") as lines:
-                for number, line in enumerate(lines, start=1):
+                for number, line in enumerate(iter(partial(lines.readline, MAX_JSON_LINE), ""), start=1):
                     yield _text(path, number, line)
         else:
             with path.open(encoding="utf-8", newline="") as lines:
-                yield from cut(lines)
+                yield from cut(iter(partial(lines.readline, MAX_LINE), ""))
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path} is not UTF-8: {error}", code="OPS-DATA") from error
 

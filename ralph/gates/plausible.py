@@ -34,7 +34,9 @@ def _check_run(run: ClaimedRun, name: str, seed: int, plan: Plan, rung: Rung) ->
     if (claim.rung, claim.seed) != (name, seed):
         raise UntrustedInputError("INT-SCHEMA", f"the claim is about {claim.rung}-{claim.seed:016x}")
     if (claim.steps, claim.batch_rows, claim.sequence, claim.tokens) != (plan.steps, plan.batch_rows, plan.sequence, plan.tokens):
-        raise UntrustedInputError("RUN-BUDGET", f"claims {claim.steps} steps of {claim.batch_rows} x {claim.sequence}, the plan is {plan}")
+        claimed = f"claims {claim.steps} steps, the last of {claim.batch_rows} x {claim.sequence}, and {claim.tokens} tokens"
+        planned = f"the plan has {plan.steps}, the last of {plan.batch_rows} x {plan.sequence}, and {plan.tokens} tokens"
+        raise UntrustedInputError("RUN-BUDGET", f"{claimed}; {planned}")
     summary = verify_transcript(run.transcript, plan)
     if (summary.root, summary.segments_root, summary.seed) != (claim.transcript_root, claim.segments_root, seed):
         raise UntrustedInputError("FRD-CHAIN", "root, segments or seed of the transcript are not the claimed ones")

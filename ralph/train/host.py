@@ -72,9 +72,10 @@ def fixed_plan(job: RunJob) -> Plan:
     """
     check_device(job.rung)
     fixed = plan(job.recipe, job.rung)
-    if fixed.batch_rows % job.limits.ranks:
-        detail = f"a batch has {fixed.batch_rows} rows, which {job.limits.ranks} ranks cannot share equally"
-        raise ConfigurationError(f"{detail}; choose a number of ranks that divides it")
+    for stage in fixed.stages:
+        if stage.batch_rows % job.limits.ranks:
+            detail = f"a batch has {stage.batch_rows} rows, which {job.limits.ranks} ranks cannot share equally"
+            raise ConfigurationError(f"{detail}; choose a number of ranks that divides it")
     return fixed
 
 
@@ -115,7 +116,7 @@ class TrainingRun:
         self._job, self._worker = job, worker
         self._started, self._started_cpu = time.monotonic(), time.thread_time()
         self.channel = WorkerChannel(worker, deadline_s=job.limits.timeout_s, reply_timeout_s=job.reply_timeout_s)
-        self._order = TrainingOrder(data, seed=job.seed, batch_rows=fixed.batch_rows, sequence=fixed.sequence, mixture=dict(fixed.mixture))
+        self._order = TrainingOrder(data, seed=job.seed, stages=fixed.stages, mixture=dict(fixed.mixture), packing=fixed.packing)
 
     def train(
         self,
@@ -269,15 +270,14 @@ class _Log:
             raise UntrustedInputError("RUN-NAN", f"step {step}: loss {loss_nats}, gradient norm {gradient_norm}")
         if loss_nats > self._most:
             raise UntrustedInputError("RUN-NAN", f"step {step}: loss {loss_nats:.1f} nats, the rung ends a run above {self._most:.1f}")
-        step_tokens = self._plan.batch_rows * self._plan.sequence
-        self.writer.append(step=step, tokens=step * step_tokens, loss=loss, gradient_norm=norm, boundary=boundary)
+        self.writer.append(step=step, loss=loss, gradient_norm=norm, boundary=boundary)
         self.microseconds.append(microseconds)
         return StepReport(
             step=step,
             steps=self._plan.steps,
-            tokens=step * step_tokens,
+            tokens=self._plan.tokens_after(step),
             steps_now=step - self._first,
-            tokens_now=(step - self._first) * step_tokens,
+            tokens_now=self._plan.tokens_after(step) - self._plan.tokens_after(self._first),
             loss_nats=loss_nats,
             gradient_norm=gradient_norm,
             flops_per_token=self.flops_per_token,

@@ -41,7 +41,7 @@ class TranscriptWriter:
     """Builds a transcript while the run goes on; ``root`` is the link so far."""
 
     def __init__(self, *, seed: int, plan: Plan, start_step: int, start_state: bytes) -> None:
-        self._head = _head(seed, plan, start_step, start_state)
+        self._plan, self._head = plan, _head(seed, plan, start_step, start_state)
         self._entries: list[list[Any]] = []
         self.root = digest(HEAD_TAG, self._head)
         self.boundaries = {start_step: start_state}
@@ -57,7 +57,7 @@ class TranscriptWriter:
         seed, start, entries, _ = _opened(data, plan, limit=MAX_BYTES)
         writer = cls(seed=seed, plan=plan, start_step=0, start_state=start)
         for step, _, loss, norm, boundary in entries:
-            writer.append(step=step, tokens=step * plan.batch_rows * plan.sequence, loss=loss, gradient_norm=norm, boundary=boundary)
+            writer.append(step=step, loss=loss, gradient_norm=norm, boundary=boundary)
         return writer
 
     @property
@@ -70,9 +70,9 @@ class TranscriptWriter:
         """Return the gradient norm of every step so far."""
         return [float_of(entry[3]) for entry in self._entries]
 
-    def append(self, *, step: int, tokens: int, loss: bytes, gradient_norm: bytes, boundary: bytes | None) -> None:
+    def append(self, *, step: int, loss: bytes, gradient_norm: bytes, boundary: bytes | None) -> None:
         """Add the entry of one step."""
-        entry = [step, tokens, loss, gradient_norm, boundary]
+        entry = [step, self._plan.tokens_after(step), loss, gradient_norm, boundary]
         self.root = _link(self.root, entry)
         self._entries.append(entry)
         if boundary is not None:
@@ -134,11 +134,10 @@ def float_of(data: bytes) -> float:
 def _head(seed: int, plan: Plan, start_step: int, start_state: bytes) -> dict[str, Any]:
     return {
         "seed": seed,
-        "steps": plan.steps,
-        "batch_rows": plan.batch_rows,
-        "sequence": plan.sequence,
+        "stages": [[stage.steps, stage.batch_rows, stage.sequence] for stage in plan.stages],
         "segments": plan.segments,
         "mixture": [[source, real_text(weight)] for source, weight in plan.mixture],
+        "packing": plan.packing,
         "start_step": start_step,
         "start_state": start_state,
     }
@@ -151,7 +150,7 @@ def _link(previous: bytes, entry: list[Any]) -> bytes:
 def _check_entry(entry: Any, step: int, plan: Plan) -> None:
     if not isinstance(entry, list) or len(entry) != 5 or type(entry[0]) is not int or type(entry[1]) is not int:
         _broken(f"entry {step} is not [step, tokens, loss, gradient norm, boundary]")
-    if entry[0] != step or entry[1] != step * plan.batch_rows * plan.sequence:
+    if entry[0] != step or entry[1] != plan.tokens_after(step):
         _broken(f"entry {step} counts step {entry[0]} and {entry[1]} tokens")
     for number in entry[2:4]:
         if not isinstance(number, bytes) or len(number) != _F64.size or not math.isfinite(float_of(number)):

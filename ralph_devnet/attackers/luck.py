@@ -37,9 +37,8 @@ def forged(result: RunResult, seed: int) -> RunResult:
     summary = verify(result.transcript, result.plan)
     boundaries = dict(zip(result.plan.boundaries, summary.boundaries, strict=True))
     writer = TranscriptWriter(seed=seed, plan=result.plan, start_step=0, start_state=boundaries[0])
-    per_step = result.plan.batch_rows * result.plan.sequence
     for step, (loss, norm) in enumerate(zip(summary.losses, summary.gradient_norms, strict=True), start=1):
-        writer.append(step=step, tokens=step * per_step, loss=_bytes(loss), gradient_norm=_bytes(norm), boundary=boundaries.get(step))
+        writer.append(step=step, loss=_bytes(loss), gradient_norm=_bytes(norm), boundary=boundaries.get(step))
     transcript = writer.to_bytes()
     return replace(result, seed=seed, transcript=transcript, transcript_root=writer.root, weights_digest=blob_digest(result.weights))
 

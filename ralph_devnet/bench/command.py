@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ralph.errors import ConfigurationError
 from ralph_devnet.bench.ablation import ablation
+from ralph_devnet.bench.data import data_preparation
 from ralph_devnet.bench.demos import demos
 from ralph_devnet.bench.host import host_overhead
 from ralph_devnet.bench.loop import loop_stages
@@ -24,6 +25,7 @@ REGISTRY: dict[str, Benchmark] = {
     "scorer": scorer_gain,
     "train": training,
     "ablation": ablation,
+    "data": data_preparation,
     "demo": demos,
 }
 
@@ -35,7 +37,7 @@ def bench(
     repeat: Annotated[int, typer.Option(min=1, help="Repetitions of each figure.")] = 3,
     seeds: Annotated[int, typer.Option(min=1, help="Demos to run.")] = 1,
 ) -> None:
-    """Measure this machine: host overhead, seconds per stage, the gain of cheats, whole demos."""
+    """Measure this machine: host overhead, seconds per stage, the gain of cheats, data preparation, whole demos."""
     chosen = names or list(REGISTRY)
     unknown = [name for name in chosen if name not in REGISTRY]
     if unknown:

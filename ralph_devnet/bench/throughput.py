@@ -16,6 +16,7 @@ from ralph.cli.nodes import open_public_data
 from ralph.config import load_config
 from ralph.data.dataset import DataSet
 from ralph.data.order import TrainingOrder
+from ralph.data.stages import Stage
 from ralph.errors import InfrastructureError
 from ralph.protocol.canonical import open_envelope
 from ralph.protocol.rules import Rung
@@ -56,8 +57,9 @@ class Course:
         return plan(self.recipe, self.rung)
 
     def batches(self, seed: int, rows: int, steps: int) -> np.ndarray[Any, np.dtype[np.int32]]:
-        """Return what the host serves: int32[steps, rows, T+1]."""
-        order = TrainingOrder(self.data, seed=seed, batch_rows=rows, sequence=self.plan.sequence, mixture=dict(self.plan.mixture))
+        """Return what the host serves in one stage: int32[steps, rows, T+1]."""
+        stage = Stage(steps=steps, batch_rows=rows, sequence=self.plan.sequence)
+        order = TrainingOrder(self.data, seed=seed, stages=(stage,), mixture=dict(self.plan.mixture), packing=self.plan.packing)
         return np.stack([order.batch(step) for step in range(steps)])
 
     def run(self, seed: int) -> RunResult:
@@ -150,7 +152,7 @@ def _figures(context: Context, course: Course) -> list[Figure]:
 def _speed(run: RunResult) -> float:
     """Return tokens per second of the steps after the first, boundaries included."""
     microseconds: list[int] = open_envelope(host.TIMING_TAG, run.timing, limit=len(run.timing))
-    return (run.plan.steps - 1) * run.plan.batch_rows * run.plan.sequence / (sum(microseconds[1:]) / 1e6)
+    return (run.plan.tokens - run.plan.tokens_after(1)) / (sum(microseconds[1:]) / 1e6)
 
 
 def _apart(runs: list[RunResult], peers: list[dict[str, Any]]) -> float:

@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 
 from ralph.agent.knobs import PATH, Choice, Knob, Number, changes, edit, read
 from ralph.errors import UntrustedInputError
+from ralph.protocol.network import LADDER
 from ralph.protocol.patch import RecipeTree
 from ralph.protocol.rules import Rules
 from ralph.repository.apply import apply_patch, diff, merge
+from ralph.repository.trees import materialise
+from ralph.train.plan import plan
 
 
 def tree(config: str) -> RecipeTree:
@@ -39,6 +42,43 @@ def test_a_knob_with_choices_carries_all_of_them(genesis: RecipeTree) -> None:
     assert isinstance(found, Choice)
     assert found.value in found.choices
     assert len(found.choices) == len(set(found.choices)) > 1
+
+
+HOSTS = """
+# Part of the token budget that is trained in a first stage.
+
+[early_tokens]
+value = 0.0
+low = 0.0
+high = 0.9
+scale = "linear"
+
+# Factor on the rung's sequence in it.
+
+[early_sequence]
+value = 1.0
+choices = [0.25, 0.5, 1.0]
+
+# What a row is.
+
+[packing]
+value = "stream"
+choices = ["stream", "best_fit"]
+"""
+
+
+def test_the_knobs_that_the_host_reads_are_edited_like_any_other_where_they_are_declared(genesis: RecipeTree, tmp_path: Path) -> None:
+    files = {path: data + HOSTS.encode() if path == PATH else data for path, data in genesis.files.items()}
+    edited = edit(RecipeTree(files=files), {"early_tokens": 0.4, "early_sequence": 0.25, "packing": "best_fit"})
+    assert edited is not None
+    assert [str(change) for change in changes(RecipeTree(files=files), edited)] == [
+        "early_tokens 0.0 -> 0.4",
+        "early_sequence 1.0 -> 0.25",
+        'packing "stream" -> "best_fit"',
+    ]
+    materialise(edited, tmp_path / "recipe")
+    fixed = plan(tmp_path / "recipe", LADDER[0])
+    assert (fixed.packing, [stage.sequence for stage in fixed.stages]) == ("best_fit", [LADDER[0].sequence // 4, LADDER[0].sequence])
 
 
 def test_an_edit_changes_one_line_and_only_the_patchable_configuration(genesis: RecipeTree, rules: Rules, tmp_path: Path) -> None:

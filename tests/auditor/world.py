@@ -314,7 +314,7 @@ class World:
         for step in range(1, made.steps + 1):
             boundary = digest("test/state", [state, step]) if step in made.boundaries else None
             boundaries += [boundary] if boundary else []
-            writer.append(step=step, tokens=step * made.batch_rows * made.sequence, loss=number, gradient_norm=number, boundary=boundary)
+            writer.append(step=step, loss=number, gradient_norm=number, boundary=boundary)
         weights_file = dump([wire.Tensor(name="w", dtype="f32", shape=(8,), data=memoryview(state))])
         claim = RunClaim(
             rung="C1",

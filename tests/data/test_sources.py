@@ -43,6 +43,12 @@ def test_text_files_become_documents_of_named_sources(folder: Path) -> None:
     assert str(folder) not in corpus.name
 
 
+def test_a_file_that_is_one_line_is_cut_into_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ralph.data.textfiles.MAX_LINE", 2000)
+    (tmp_path / "a.txt").write_text("word " * 1000, encoding="utf-8")
+    assert [len(document.text) for document in text_files({"text": [tmp_path]}).documents(0)] == [2000, 2000, 1000]
+
+
 def test_a_changed_file_is_another_corpus(folder: Path) -> None:
     before = text_files({"text": [folder]}).identity
     assert text_files({"text": [folder]}).identity == before

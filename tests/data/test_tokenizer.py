@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ralph.data.bpe import MAX_TOKEN_BYTES, BpeTokenizer, train_bpe
+from ralph.data.bpe import MAX_PIECE, MAX_TOKEN_BYTES, BpeTokenizer, pieces_of, train_bpe
 from ralph.errors import ConfigurationError
 from ralph.protocol.data import BOS
 
@@ -26,6 +26,27 @@ def test_every_text_comes_back_and_its_bytes_are_the_bytes_of_its_tokens(text: s
     assert tokenizer.decode(tokens) == text
     assert int(tokenizer.token_bytes[tokens].sum()) == len(text.encode("utf-8"))
     assert BOS not in tokens
+
+
+WORDS = st.text(alphabet="ab'1.-\t\r\u00a0\u2028é日", max_size=5)
+BLANKS = st.sampled_from([" ", "\n", "  ", " \n\n", "\n    ", " \u2003"])
+
+
+@given(st.lists(st.tuples(WORDS, BLANKS), max_size=60))
+def test_a_long_text_has_the_tokens_that_it_has_in_one_piece(words: list[tuple[str, str]]) -> None:
+    text = "".join("w" + word + "w" + blank for word, blank in words)
+    whole = trained().encode(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ralph.data.bpe.PIECE", 8)
+        patch.setattr("ralph.data.bpe.MAX_PIECE", 40)
+        assert max(map(len, pieces_of(text))) <= 40
+        assert trained().encode(text).tolist() == whole.tolist()
+
+
+def test_a_long_text_without_a_blank_is_cut_all_the_same() -> None:
+    text = "x" * (2 * MAX_PIECE + 5)
+    assert [len(piece) for piece in pieces_of(text)] == [MAX_PIECE, MAX_PIECE, 5]
+    assert trained().decode(trained().encode(text)) == text
 
 
 def test_a_text_that_spells_the_bos_token_stays_text() -> None:

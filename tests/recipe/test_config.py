@@ -58,7 +58,7 @@ def test_a_knob_stands_between_blank_lines_below_its_comment(name: str) -> None:
 def test_every_knob_that_the_code_reads_exists_and_every_other_is_the_hosts() -> None:
     code = (RECIPE / "model.py").read_text() + (RECIPE / "train.py").read_text()
     unused = {name for name in KNOBS | PIECES if f"config.{name}" not in code}
-    assert unused == {"batch_rows", "mixture_code", "mixture_docs"}
+    assert unused == {"batch_rows", "mixture_code", "mixture_docs", "packing", "early_tokens", "early_batch", "early_sequence"}
 
 
 def test_patches_to_neighbouring_knobs_apply_one_after_the_other_in_any_order(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {},
     {"position": "rope"},
     {"qk_norm": "on"},
+    {"qk_norm": "on", "qk_gain": 3.0},
     {"activation": "relu2"},
     {"zero_init": "on"},
     {"soft_cap": 15},

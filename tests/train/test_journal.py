@@ -58,8 +58,7 @@ def interrupted(tmp_path: Path) -> Path:
     writer = TranscriptWriter(seed=7, plan=PLAN, start_step=0, start_state=bytes(32))
     for step in (1, 2):
         boundary = hashlib.sha256(state).digest() if step == 2 else None
-        tokens = step * PLAN.batch_rows * PLAN.sequence
-        writer.append(step=step, tokens=tokens, loss=bytes(8), gradient_norm=bytes(8), boundary=boundary)
+        writer.append(step=step, loss=bytes(8), gradient_norm=bytes(8), boundary=boundary)
     journal.keep(Boundary(step=2, digest=hashlib.sha256(state).digest(), data=state))
     journal.advance(writer, [10, 20])
     return journal.directory

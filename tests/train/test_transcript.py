@@ -1,26 +1,30 @@
 import copy
 import struct
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ralph.data.stages import Stage
 from ralph.errors import UntrustedInputError
 from ralph.protocol.canonical import envelope, open_envelope
 from ralph.train import segments, transcript
 from ralph.train.plan import Plan
 from ralph.train.transcript import TAG, TranscriptWriter
 
-PLAN = Plan(steps=4, batch_rows=2, sequence=8, tokens=64, segments=2, mixture=(("code", 0.75), ("docs", 0.25)))
+MIXTURE = (("code", 0.75), ("docs", 0.25))
+PLAN = Plan(stages=(Stage(steps=4, batch_rows=2, sequence=8),), segments=2, mixture=MIXTURE)
+STAGED = Plan(stages=(Stage(steps=2, batch_rows=3, sequence=4), Stage(steps=2, batch_rows=2, sequence=8)), segments=2, mixture=MIXTURE)
 STATES = [bytes([number]) * 32 for number in range(3)]
 
 
-def written(losses: tuple[float, ...] = (3.0, 2.5, 2.25, 2.0), seed: int = 5) -> TranscriptWriter:
-    writer = TranscriptWriter(seed=seed, plan=PLAN, start_step=0, start_state=STATES[0])
+def written(losses: tuple[float, ...] = (3.0, 2.5, 2.25, 2.0), seed: int = 5, plan: Plan = PLAN) -> TranscriptWriter:
+    writer = TranscriptWriter(seed=seed, plan=plan, start_step=0, start_state=STATES[0])
     for step, loss in enumerate(losses, start=1):
         boundary = {2: STATES[1], 4: STATES[2]}.get(step)
-        writer.append(step=step, tokens=16 * step, loss=struct.pack("<d", loss), gradient_norm=struct.pack("<d", 1.0), boundary=boundary)
+        writer.append(step=step, loss=struct.pack("<d", loss), gradient_norm=struct.pack("<d", 1.0), boundary=boundary)
     return writer
 
 
@@ -32,6 +36,14 @@ def test_what_was_written_verifies() -> None:
     assert summary.losses == (3.0, 2.5, 2.25, 2.0)
     assert summary.boundaries == tuple(STATES)
     assert summary.segments_root == segments.root(PLAN.boundaries, STATES)
+
+
+def test_tokens_are_counted_by_the_stage_of_each_step() -> None:
+    data = written(plan=STAGED).to_bytes()
+    assert [entry[1] for entry in open_envelope(TAG, data, limit=1 << 20)["entries"]] == [12, 24, 40, 56]
+    assert transcript.verify(data, STAGED).losses == (3.0, 2.5, 2.25, 2.0)
+    with pytest.raises(UntrustedInputError, match="does not name this plan"):
+        transcript.verify(data, replace(STAGED, packing="best_fit"))
 
 
 def test_one_bit_of_one_loss_changes_the_root() -> None:
@@ -49,7 +61,9 @@ EDITS = {
     "an edited loss": _no_change,
     "an edited root": lambda value: value.update(root=bytes(32)),
     "another seed": lambda value: value["head"].update(seed=6),
-    "a longer plan": lambda value: value["head"].update(steps=5),
+    "a longer plan": lambda value: value["head"]["stages"][0].__setitem__(0, 5),
+    "more stages": lambda value: value["head"]["stages"].insert(0, [1, 2, 8]),
+    "another packing": lambda value: value["head"].update(packing="best_fit"),
     "another mixture": lambda value: value["head"].update(mixture=[["code", "1.0"]]),
     "a start in the middle": lambda value: value["head"].update(start_step=2),
     "a head with more in it": lambda value: value["head"].update(wall_s=1),
