@@ -119,7 +119,7 @@ def test_two_ranks_resumed_from_a_boundary_end_in_the_same_bytes(finished: Finis
 
 def test_the_tokens_served_are_those_of_the_order_for_any_number_of_ranks_and_for_a_resumed_run(finished: Finished, data: DataSet) -> None:
     fixed = finished.one.plan
-    order = TrainingOrder(data, seed=SEED, batch_rows=fixed.batch_rows, sequence=fixed.sequence, mixture=dict(fixed.mixture))
+    order = TrainingOrder(data, seed=SEED, stages=fixed.stages, mixture=dict(fixed.mixture))
     expected = hashlib.sha256(b"".join(order.batch(step).astype("<i4").tobytes() for step in range(fixed.steps))).digest()
     results = (finished.one, finished.two, finished.four, finished.resumed)
     assert {result.served_digest for result in results} == {expected}
