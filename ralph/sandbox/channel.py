@@ -1,12 +1,15 @@
 """The host's end of the channel: every byte in or out has a deadline.
 
 The peer is hostile. It may not read, may answer one byte a minute, or may close. No call here lasts longer than its deadline,
-however the bytes arrive, and none allocates: the caller brings the buffer.
+however the bytes arrive, and none allocates: the caller brings the buffer. Small pieces of one message are read in one system call:
+at most ``AHEAD_BYTES`` are read before they are asked for.
 """
 
 import select
 import socket
 import time
+
+AHEAD_BYTES = 4096
 
 
 class ChannelClosed(Exception):
@@ -23,6 +26,11 @@ class Channel:
     def __init__(self, endpoint: socket.socket) -> None:
         endpoint.setblocking(False)
         self._endpoint = endpoint
+        self._readable, self._writable = select.poll(), select.poll()
+        self._readable.register(endpoint, select.POLLIN)
+        self._writable.register(endpoint, select.POLLOUT)
+        self._ahead = memoryview(bytearray(AHEAD_BYTES))
+        self._start = self._end = 0
 
     def send(self, data: bytes | bytearray | memoryview, deadline: float) -> None:
         """Write all of ``data``. Raises ChannelClosed or ChannelStalled."""
@@ -31,34 +39,52 @@ class Channel:
             try:
                 view = view[self._endpoint.send(view) :]
             except BlockingIOError:
-                self._wait(select.POLLOUT, deadline)
+                if time.monotonic() >= deadline:
+                    raise ChannelStalled from None
+                _wait(self._writable, deadline)
             except OSError as error:
                 raise ChannelClosed from error
 
     def receive_into(self, buffer: memoryview, deadline: float) -> None:
         """Fill ``buffer``. Raises ChannelClosed or ChannelStalled."""
         view = buffer.cast("B")
+        view = view[self._take(view) :]
         while len(view):
-            try:
-                count = self._endpoint.recv_into(view)
-            except BlockingIOError:
-                self._wait(select.POLLIN, deadline)
-                continue
-            except OSError as error:
-                raise ChannelClosed from error
-            if count == 0:
-                raise ChannelClosed
+            if len(view) < AHEAD_BYTES:
+                self._start, self._end = 0, self._receive(self._ahead, deadline)
+                count = self._take(view)
+            else:
+                count = self._receive(view, deadline)
             view = view[count:]
             if len(view) and time.monotonic() >= deadline:
                 raise ChannelStalled
+
+    def _take(self, view: memoryview) -> int:
+        """Move what was read ahead, as much as fits; return how much that is."""
+        count = min(len(view), self._end - self._start)
+        view[:count] = self._ahead[self._start : self._start + count]
+        self._start += count
+        return count
+
+    def _receive(self, view: memoryview, deadline: float) -> int:
+        """Wait for bytes and read some; whoever calls has room for at least one."""
+        _wait(self._readable, deadline)
+        try:
+            count = self._endpoint.recv_into(view)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise ChannelClosed from error
+        if count == 0:
+            raise ChannelClosed
+        return count
 
     def close(self) -> None:
         """Close the socket; the peer sees the end of the stream."""
         self._endpoint.close()
 
-    def _wait(self, events: int, deadline: float) -> None:
-        poll = select.poll()
-        poll.register(self._endpoint, events)
-        left = deadline - time.monotonic()
-        if left <= 0 or not poll.poll(left * 1000):
-            raise ChannelStalled
+
+def _wait(poll: select.poll, deadline: float) -> None:
+    """Return when the socket is ready. What is there at the deadline still counts. Raises ChannelStalled."""
+    if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        raise ChannelStalled

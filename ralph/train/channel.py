@@ -25,6 +25,8 @@ LAUNCH_SLACK_S = 5.0
 """The sandbox's own deadline began this much before ours at most; a stall so close to the end is put down to the deadline."""
 SMALL_BYTES = 16 * 1024
 """Limit of a reply without tensors, and room for the header of one with tensors that are few and known."""
+ONE_SEND_BYTES = 64 * 1024
+"""A frame up to this size is copied into one piece and sent at once."""
 MAX_DETAIL = 2000
 MAX_FLOPS = 1 << 62
 """What is printed of a recipe's own count of its operations."""
@@ -139,7 +141,10 @@ class WorkerChannel:
 
     def _send(self, kind: wire.Kind, header: Mapping[str, Any] | None = None, tensors: Sequence[wire.Tensor] = ()) -> None:
         try:
-            for part in wire.pack(kind, header, tensors):
+            parts = wire.pack(kind, header, tensors)
+            if sum(memoryview(part).nbytes for part in parts) <= ONE_SEND_BYTES:
+                parts = [b"".join(parts)]
+            for part in parts:
                 self._worker.send(part)
         except UntrustedInputError as error:
             self._ours_if_late(error)

@@ -8,6 +8,9 @@ Steps of a run (``TrainingRun.train``):
    one, then holds all that a new process needs to go on;
 5. the weights are received, counted and checked to be finite.
 
+Between two steps the host does only what cannot wait: batches are made several at a time while the worker computes, and the
+transcript is linked at the boundaries.
+
 Everything but clocks and CPU seconds in the result repeats bit for bit on the same stack.
 """
 
@@ -15,6 +18,7 @@ import hashlib
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -27,7 +31,7 @@ from ralph.errors import ConfigurationError, UntrustedInputError
 from ralph.interfaces import Sandbox, SandboxedWorker, SandboxSpec
 from ralph.protocol.canonical import envelope
 from ralph.protocol.rules import Rung
-from ralph.train import finite, safetensors, segments, wire
+from ralph.train import budget, finite, safetensors, segments, wire
 from ralph.train.channel import WorkerChannel
 from ralph.train.journal import Journal, Past
 from ralph.train.plan import Plan, plan
@@ -41,6 +45,8 @@ STATE_COPIES = 6
 """A training state may hold this many numbers per allowed parameter: weights, moments, averages."""
 STATE_EXTRA = 1 << 20
 """Numbers a state may hold beside those: counters, states of generators."""
+BATCHES_AHEAD = 8
+"""Batches that are made in one go."""
 
 logger = logging.getLogger(__name__)
 
@@ -131,26 +137,33 @@ class TrainingRun:
             raise ConfigurationError(f"cannot run from step {first} to {last} of {self.plan.steps}")
         hello = self.channel.hello()
         built = self.channel.setup(self._setup_header())
-        self._check_parameters(built.parameters)
+        budget.check_parameters(built.parameters, self.rung)
         if resume is not None:
             self.channel.load(resume.tensors(state_limits(self._job.rung)))
         log = self._log(first, past, self._commit(first, sinks), built.flops_per_token)
-        started = time.monotonic()
-        batch = self._order.batch(first)
-        for step in range(first + 1, last + 1):
-            begun = time.perf_counter_ns()
-            self.channel.send_batch(step, batch)
-            if step < last:
-                batch = self._order.batch(step)  # the next one, while the worker is busy
-            loss, norm = self.channel.stepped(step)
-            microseconds = (time.perf_counter_ns() - begun) // 1000
-            boundary = self._commit(step, sinks) if step in self.plan.boundaries else None
-            report = log.add(step, loss, norm, boundary, microseconds, wall_s=time.monotonic() - started)
+        started, boundaries = time.monotonic(), frozenset(self.plan.boundaries)
+        for step, loss, norm, begun in self._steps(first, last, log):
+            boundary = self._commit(step, sinks) if step in boundaries else None
+            log.add(step, loss, norm, boundary, (time.perf_counter_ns() - begun) // 1000)
             if boundary is not None and journal is not None:
                 journal.advance(log.writer, log.microseconds)
             if on_step is not None:
-                on_step(report)
+                on_step(log.report(wall_s=time.monotonic() - started))
         return self._result(log, hello)
+
+    def _steps(self, first: int, last: int, log: "_Log") -> Iterator[tuple[int, bytes, bytes, int]]:
+        """Yield (step, bits of its loss, bits of its gradient norm, clock before its batch went out) of every step."""
+        ahead, answered = deque([self._order.batch(first)]), None
+        for step in range(first + 1, last + 1):
+            begun = time.perf_counter_ns()
+            self.channel.send_batch(step, ahead.popleft())
+            if answered is not None:
+                log.waits_ns += time.perf_counter_ns() - answered
+            if not ahead:  # while the worker is busy
+                ahead.extend(self._order.batch(later) for later in range(step, min(step + BATCHES_AHEAD, last)))
+            loss, norm = self.channel.stepped(step)
+            answered = time.perf_counter_ns()
+            yield step, loss, norm, begun
 
     def claim(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
         """Return the claimed losses float64[R, T] of rows int32[R, T+1] under the model as it is now."""
@@ -180,22 +193,17 @@ class TrainingRun:
         tensors = self.channel.tensors(wire.Kind.STATE, state_limits(self._job.rung))
         return segments.commit(step, tensors, *sinks)
 
-    def _check_parameters(self, parameters: int) -> None:
-        if parameters > self._job.rung.max_parameters:
-            detail = f"{parameters} parameters, rung {self._job.rung.name} allows {self._job.rung.max_parameters}"
-            raise UntrustedInputError("RUN-PARAMS", detail)
-
     def _weights(self) -> tuple[bytes, int]:
         tensors = self.channel.tensors(wire.Kind.WEIGHTS, weight_limits(self._job.rung))
         finite.check(tensors)
         return safetensors.dump(tensors), sum(math.prod(tensor.shape) for tensor in tensors)
 
     def _result(self, log: "_Log", hello: dict[str, str | int]) -> RunResult:
+        asked = time.perf_counter_ns()
         weights, parameters = self._weights()
+        log.microseconds[-1] += (time.perf_counter_ns() - asked) // 1000
         peak = self._worker.peak_memory_bytes()
-        if peak > self._job.rung.max_memory_bytes:
-            detail = f"{peak} bytes of memory at the peak, rung {self._job.rung.name} allows {self._job.rung.max_memory_bytes}"
-            raise UntrustedInputError("RUN-OOM", detail)
+        budget.check_memory(peak, self.rung)
         timing = envelope(TIMING_TAG, log.microseconds)
         losses, boundaries = log.writer.losses, log.writer.boundaries
         tail = losses[-max(1, len(losses) // 10) :]
@@ -216,8 +224,10 @@ class TrainingRun:
             losses=tuple(losses),
             gradient_norms=tuple(log.writer.gradient_norms),
             worker_cpu_s=self._worker.cpu_seconds(),
-            host_cpu_s=time.thread_time() - self._started_cpu,
+            host_cpu_s=time.thread_time() - self._started_cpu + self._worker.supervision_cpu_seconds(),
             wall_s=time.monotonic() - self._started,
+            training_s=budget.training_seconds(log.microseconds),
+            worker_waits_s=log.waits_ns / 1e9,
             peak_memory_bytes=peak,
             hello=hello,
         )
@@ -230,16 +240,24 @@ class _Log:
         self._plan, self._most = run.plan, run.rung.max_loss_nats
         self.writer, self.microseconds, self.flops_per_token = writer, microseconds, flops_per_token
         self._first = max(writer.boundaries)
+        self._last = (self._first, math.nan, math.nan)
+        self.waits_ns = 0
 
-    def add(self, step: int, loss: bytes, norm: bytes, boundary: bytes | None, microseconds: int, *, wall_s: float) -> StepReport:
+    def add(self, step: int, loss: bytes, norm: bytes, boundary: bytes | None, microseconds: int) -> None:
         loss_nats, gradient_norm = float_of(loss), float_of(norm)
         if not math.isfinite(loss_nats) or not math.isfinite(gradient_norm):
             raise UntrustedInputError("RUN-NAN", f"step {step}: loss {loss_nats}, gradient norm {gradient_norm}")
         if loss_nats > self._most:
             raise UntrustedInputError("RUN-NAN", f"step {step}: loss {loss_nats:.1f} nats, the rung ends a run above {self._most:.1f}")
-        step_tokens = self._plan.batch_rows * self._plan.sequence
-        self.writer.append(step=step, tokens=step * step_tokens, loss=loss, gradient_norm=norm, boundary=boundary)
+        tokens = step * self._plan.batch_rows * self._plan.sequence
+        self.writer.append(step=step, tokens=tokens, loss=loss, gradient_norm=norm, boundary=boundary)
         self.microseconds.append(microseconds)
+        self._last = (step, loss_nats, gradient_norm)
+
+    def report(self, *, wall_s: float) -> StepReport:
+        """Describe the last step."""
+        step, loss_nats, gradient_norm = self._last
+        step_tokens = self._plan.batch_rows * self._plan.sequence
         return StepReport(
             step=step,
             steps=self._plan.steps,

@@ -41,6 +41,9 @@ class Scripted:
     def peak_memory_bytes(self) -> int:
         return 0
 
+    def supervision_cpu_seconds(self) -> float:
+        return 0.0
+
     def kill(self) -> None:
         return None
 
