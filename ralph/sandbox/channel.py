@@ -9,7 +9,7 @@ import select
 import socket
 import time
 
-AHEAD_BYTES = 4096
+AHEAD_BYTES = 64 * 1024
 
 
 class ChannelClosed(Exception):
@@ -48,23 +48,22 @@ class Channel:
     def receive_into(self, buffer: memoryview, deadline: float) -> None:
         """Fill ``buffer``. Raises ChannelClosed or ChannelStalled."""
         view = buffer.cast("B")
-        view = view[self._take(view) :]
-        while len(view):
+        while True:
+            count = min(len(view), self._end - self._start)
+            if count:
+                view[:count] = self._ahead[self._start : self._start + count]
+                self._start += count
+                view = view[count:]
+            if not len(view):
+                return
             if len(view) < AHEAD_BYTES:
                 self._start, self._end = 0, self._receive(self._ahead, deadline)
-                count = self._take(view)
+                late = self._end < len(view)
             else:
-                count = self._receive(view, deadline)
-            view = view[count:]
-            if len(view) and time.monotonic() >= deadline:
+                view = view[self._receive(view, deadline) :]
+                late = len(view) > 0
+            if late and time.monotonic() >= deadline:
                 raise ChannelStalled
-
-    def _take(self, view: memoryview) -> int:
-        """Move what was read ahead, as much as fits; return how much that is."""
-        count = min(len(view), self._end - self._start)
-        view[:count] = self._ahead[self._start : self._start + count]
-        self._start += count
-        return count
 
     def _receive(self, view: memoryview, deadline: float) -> int:
         """Wait for bytes and read some; whoever calls has room for at least one."""

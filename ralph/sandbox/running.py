@@ -14,8 +14,6 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
 
 from ralph.errors import InfrastructureError, UntrustedInputError
 from ralph.interfaces import SandboxLimits
@@ -85,11 +83,17 @@ class RunningSandbox:
 
     def send(self, data: bytes | bytearray | memoryview) -> None:
         """Write all bytes to the channel. Raises ``UntrustedInputError`` RUN-STALL, RUN-OOM or RUN-CRASH."""
-        self._guarded(self._channel.send, data, SEND_TIMEOUT_S)
+        try:
+            self._channel.send(data, min(time.monotonic() + SEND_TIMEOUT_S, self._deadline + 1.0))
+        except (ChannelStalled, ChannelClosed) as error:
+            raise self._broken(error, SEND_TIMEOUT_S) from error
 
     def receive_into(self, buffer: memoryview, timeout_s: float) -> None:
         """Fill ``buffer`` from the channel. Raises ``UntrustedInputError`` RUN-STALL, RUN-OOM or RUN-CRASH."""
-        self._guarded(self._channel.receive_into, buffer, timeout_s)
+        try:
+            self._channel.receive_into(buffer, min(time.monotonic() + timeout_s, self._deadline + 1.0))
+        except (ChannelStalled, ChannelClosed) as error:
+            raise self._broken(error, timeout_s) from error
 
     def stderr_tail(self) -> str:
         """Return the end of what the worker printed, made printable, at most 4 KiB of it. For the operator, never for a Record."""
@@ -149,17 +153,14 @@ class RunningSandbox:
             os.close(self._first)
             os.close(self._output)
 
-    def _guarded(self, transfer: Callable[[Any, float], None], data: bytes | bytearray | memoryview, timeout_s: float) -> None:
-        try:
-            transfer(data, min(time.monotonic() + timeout_s, self._deadline + 1.0))
-        except ChannelStalled as error:
+    def _broken(self, error: ChannelStalled | ChannelClosed, timeout_s: float) -> UntrustedInputError:
+        """End the worker; return why its channel is of no more use."""
+        if isinstance(error, ChannelStalled):
             self.kill()
-            stalled = UntrustedInputError(Reason.RUN_STALL, f"no complete answer within {timeout_s:g} s")
-            raise (self._reason or stalled) from error
-        except ChannelClosed as error:
-            self._wait_first(LINGER_S)
-            self.kill()
-            raise (self._reason or self._crash()) from error
+            return self._reason or UntrustedInputError(Reason.RUN_STALL, f"no complete answer within {timeout_s:g} s")
+        self._wait_first(LINGER_S)
+        self.kill()
+        return self._reason or self._crash()
 
     def _crash(self) -> UntrustedInputError:
         """Say how the worker ended, and nothing that it printed: verdicts are public, and it may have seen hidden text."""

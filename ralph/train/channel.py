@@ -25,12 +25,14 @@ LAUNCH_SLACK_S = 5.0
 """The sandbox's own deadline began this much before ours at most; a stall so close to the end is put down to the deadline."""
 SMALL_BYTES = 16 * 1024
 """Limit of a reply without tensors, and room for the header of one with tensors that are few and known."""
-ONE_SEND_BYTES = 64 * 1024
-"""A frame up to this size is copied into one piece and sent at once."""
 MAX_DETAIL = 2000
 MAX_FLOPS = 1 << 62
 """What is printed of a recipe's own count of its operations."""
 WORKER_CODES = frozenset({"RUN-IMPORT", "RUN-CRASH", "RUN-NAN", "RUN-OOM", "RUN-SHAPE"})
+
+
+Parts = Sequence[bytes | bytearray | memoryview]
+"""The buffers of one frame, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +91,9 @@ class WorkerChannel:
             self._send(wire.Kind.LOAD, {"more": more}, part)
         return self._ready()
 
-    def send_batch(self, step: int, tokens: npt.NDArray[np.int32]) -> None:
-        """Hand over int32[B, T+1] to train on."""
-        self._send(wire.Kind.BATCH, {"step": step}, [tensor_of("tokens", tokens)])
+    def send_batch(self, batch: Parts) -> None:
+        """Hand over what ``pack_batch`` made."""
+        self._send_parts(batch)
 
     def stepped(self, step: int) -> tuple[bytes, bytes]:
         """Wait until the step is made; return the bits of its loss and of its gradient norm."""
@@ -140,10 +142,10 @@ class WorkerChannel:
         return Built(parameters=header["parameters"], flops_per_token=min(max(header["flops_per_token"], 0), MAX_FLOPS))
 
     def _send(self, kind: wire.Kind, header: Mapping[str, Any] | None = None, tensors: Sequence[wire.Tensor] = ()) -> None:
+        self._send_parts(wire.joined(wire.pack(kind, header, tensors)))
+
+    def _send_parts(self, parts: Parts) -> None:
         try:
-            parts = wire.pack(kind, header, tensors)
-            if sum(memoryview(part).nbytes for part in parts) <= ONE_SEND_BYTES:
-                parts = [b"".join(parts)]
             for part in parts:
                 self._worker.send(part)
         except UntrustedInputError as error:
@@ -189,6 +191,11 @@ class WorkerChannel:
         numbers = sum(tensor.size_bytes // wire.ITEM_BYTES[tensor.dtype] for tensor in received)
         if numbers > limits.numbers:
             raise UntrustedInputError("RUN-PARAMS", f"{numbers} numbers in the tensors, limit {limits.numbers}")
+
+
+def pack_batch(step: int, tokens: npt.NDArray[np.int32]) -> Parts:
+    """Return the frame that hands over int32[B, T+1] to train on."""
+    return wire.joined(wire.pack(wire.Kind.BATCH, {"step": step}, [tensor_of("tokens", tokens)]))
 
 
 def tensor_of(name: str, array: npt.NDArray[np.int32]) -> wire.Tensor:

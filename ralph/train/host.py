@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,7 @@ from ralph.interfaces import Sandbox, SandboxedWorker, SandboxSpec
 from ralph.protocol.canonical import envelope
 from ralph.protocol.rules import Rung
 from ralph.train import budget, finite, safetensors, segments, wire
-from ralph.train.channel import WorkerChannel
+from ralph.train.channel import WorkerChannel, pack_batch
 from ralph.train.journal import Journal, Past
 from ralph.train.plan import Plan, plan
 from ralph.train.run import RunJob, RunResult, StepReport
@@ -142,28 +143,34 @@ class TrainingRun:
             self.channel.load(resume.tensors(state_limits(self._job.rung)))
         log = self._log(first, past, self._commit(first, sinks), built.flops_per_token)
         started, boundaries = time.monotonic(), frozenset(self.plan.boundaries)
-        for step, loss, norm, begun in self._steps(first, last, log):
-            boundary = self._commit(step, sinks) if step in boundaries else None
-            log.add(step, loss, norm, boundary, (time.perf_counter_ns() - begun) // 1000)
+        for made in self._steps(first, last, boundaries, log):
+            boundary = self._commit(made.step, sinks) if made.step in boundaries else None
+            log.add(made, boundary)
             if boundary is not None and journal is not None:
                 journal.advance(log.writer, log.microseconds)
             if on_step is not None:
                 on_step(log.report(wall_s=time.monotonic() - started))
         return self._result(log, hello)
 
-    def _steps(self, first: int, last: int, log: "_Log") -> Iterator[tuple[int, bytes, bytes, int]]:
-        """Yield (step, bits of its loss, bits of its gradient norm, clock before its batch went out) of every step."""
-        ahead, answered = deque([self._order.batch(first)]), None
+    def _steps(self, first: int, last: int, boundaries: frozenset[int], log: "_Log") -> Iterator["_Made"]:
+        """Yield every step, checked; where no state is due, when the worker is busy with the next one."""
+        ahead, owed = deque([pack_batch(first + 1, self._order.batch(first))]), None
+        answered_ns = 0
         for step in range(first + 1, last + 1):
-            begun = time.perf_counter_ns()
-            self.channel.send_batch(step, ahead.popleft())
-            if answered is not None:
-                log.waits_ns += time.perf_counter_ns() - answered
-            if not ahead:  # while the worker is busy
-                ahead.extend(self._order.batch(later) for later in range(step, min(step + BATCHES_AHEAD, last)))
+            begun_ns = time.perf_counter_ns()
+            self.channel.send_batch(ahead.popleft())
+            log.waits_ns += time.perf_counter_ns() - answered_ns if answered_ns else 0
+            if owed is not None:
+                yield owed
+            if not ahead:
+                ahead.extend(pack_batch(later + 1, self._order.batch(later)) for later in range(step, min(step + BATCHES_AHEAD, last)))
             loss, norm = self.channel.stepped(step)
-            answered = time.perf_counter_ns()
-            yield step, loss, norm, begun
+            answered_ns = time.perf_counter_ns()
+            owed = _Made(step, loss, norm, begun_ns, answered_ns)
+            log.check(owed)
+            if step in boundaries or step == last:
+                yield owed
+                owed = None
 
     def claim(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
         """Return the claimed losses float64[R, T] of rows int32[R, T+1] under the model as it is now."""
@@ -233,6 +240,16 @@ class TrainingRun:
         )
 
 
+class _Made(NamedTuple):
+    """A step that was answered: its numbers as bits, and when its batch went out and the answer came."""
+
+    step: int
+    loss: bytes
+    gradient_norm: bytes
+    begun_ns: int
+    answered_ns: int
+
+
 class _Log:
     """Both streams of a run: the transcript without clocks, and the timing."""
 
@@ -243,16 +260,21 @@ class _Log:
         self._last = (self._first, math.nan, math.nan)
         self.waits_ns = 0
 
-    def add(self, step: int, loss: bytes, norm: bytes, boundary: bytes | None, microseconds: int) -> None:
-        loss_nats, gradient_norm = float_of(loss), float_of(norm)
+    def check(self, made: _Made) -> None:
+        """Raise UntrustedInputError ``RUN-NAN`` for numbers that end a run."""
+        step, loss_nats, gradient_norm = made.step, float_of(made.loss), float_of(made.gradient_norm)
         if not math.isfinite(loss_nats) or not math.isfinite(gradient_norm):
             raise UntrustedInputError("RUN-NAN", f"step {step}: loss {loss_nats}, gradient norm {gradient_norm}")
         if loss_nats > self._most:
             raise UntrustedInputError("RUN-NAN", f"step {step}: loss {loss_nats:.1f} nats, the rung ends a run above {self._most:.1f}")
-        tokens = step * self._plan.batch_rows * self._plan.sequence
-        self.writer.append(step=step, tokens=tokens, loss=loss, gradient_norm=norm, boundary=boundary)
-        self.microseconds.append(microseconds)
         self._last = (step, loss_nats, gradient_norm)
+
+    def add(self, made: _Made, boundary: bytes | None) -> None:
+        """Add a step that was checked; its time ends with its state where there is one."""
+        tokens = made.step * self._plan.batch_rows * self._plan.sequence
+        self.writer.append(step=made.step, tokens=tokens, loss=made.loss, gradient_norm=made.gradient_norm, boundary=boundary)
+        ended_ns = made.answered_ns if boundary is None else time.perf_counter_ns()
+        self.microseconds.append((ended_ns - made.begun_ns) // 1000)
 
     def report(self, *, wall_s: float) -> StepReport:
         """Describe the last step."""
