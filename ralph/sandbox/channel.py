@@ -39,9 +39,9 @@ class Channel:
             try:
                 view = view[self._endpoint.send(view) :]
             except BlockingIOError:
-                if time.monotonic() >= deadline:
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._writable.poll(left * 1000):
                     raise ChannelStalled from None
-                _wait(self._writable, deadline)
             except OSError as error:
                 raise ChannelClosed from error
 
@@ -57,17 +57,18 @@ class Channel:
             if not len(view):
                 return
             if len(view) < AHEAD_BYTES:
-                self._start, self._end = 0, self._receive(self._ahead, deadline)
-                late = self._end < len(view)
+                self._start, self._end = 0, self._read(self._ahead, deadline)
+                missing = len(view) - self._end
             else:
-                view = view[self._receive(view, deadline) :]
-                late = len(view) > 0
-            if late and time.monotonic() >= deadline:
+                view = view[self._read(view, deadline) :]
+                missing = len(view)
+            if missing > 0 and time.monotonic() >= deadline:
                 raise ChannelStalled
 
-    def _receive(self, view: memoryview, deadline: float) -> int:
-        """Wait for bytes and read some; whoever calls has room for at least one."""
-        _wait(self._readable, deadline)
+    def _read(self, view: memoryview, deadline: float) -> int:
+        """Wait for bytes, at most until the deadline, and read what is there then, as much as fits."""
+        if not self._readable.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise ChannelStalled
         try:
             count = self._endpoint.recv_into(view)
         except BlockingIOError:
@@ -81,9 +82,3 @@ class Channel:
     def close(self) -> None:
         """Close the socket; the peer sees the end of the stream."""
         self._endpoint.close()
-
-
-def _wait(poll: select.poll, deadline: float) -> None:
-    """Return when the socket is ready. What is there at the deadline still counts. Raises ChannelStalled."""
-    if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-        raise ChannelStalled

@@ -168,8 +168,7 @@ class WorkerChannel:
             raise _failure(frame.header)
         if frame.kind is not kind or (frame.tensors and not tensors):
             raise UntrustedInputError("RUN-SHAPE", f"the worker sent {frame.kind.name}, expected {kind.name}")
-        header = frame.header
-        if set(header) != set(fields) or any(type(header[name]) is not wanted for name, wanted in fields.items()):
+        if {name: type(value) for name, value in frame.header.items()} != fields:
             raise UntrustedInputError("RUN-SHAPE", f"{kind.name} has other fields than {sorted(fields)}")
         return frame
 
