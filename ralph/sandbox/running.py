@@ -27,7 +27,7 @@ TAIL_BYTES = 4096
 READ_BYTES = 64 * 1024
 SAMPLE_S = 0.1
 """Between two readings of what the processes use, where this thread is what bounds their memory together."""
-BOUNDED_SAMPLE_S = 1.0
+BOUNDED_SAMPLE_S = 2.0
 """The same where a control group bounds the memory and counts the processor time: a reading then only finds the peak."""
 FLOOD_PAUSE_S = 0.02
 """After a read: a flood is drained at about 3 MB/s, and many small pieces wake the host no more often."""

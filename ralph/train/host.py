@@ -46,7 +46,7 @@ STATE_COPIES = 6
 """A training state may hold this many numbers per allowed parameter: weights, moments, averages."""
 STATE_EXTRA = 1 << 20
 """Numbers a state may hold beside those: counters, states of generators."""
-BATCHES_AHEAD = 8
+BATCHES_AHEAD = 32
 """Batches that are made in one go."""
 
 logger = logging.getLogger(__name__)
