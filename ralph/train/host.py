@@ -105,7 +105,7 @@ class TrainingRun:
     def __init__(self, job: RunJob, fixed: Plan, worker: SandboxedWorker, data: DataSet) -> None:
         self.plan, self.rung = fixed, job.rung
         self._job, self._worker = job, worker
-        self._started, self._started_cpu = time.monotonic(), time.thread_time()
+        self._started, self._started_cpu, self._waits_ns = time.monotonic(), time.thread_time(), 0
         self.channel = WorkerChannel(worker, deadline_s=job.limits.timeout_s, reply_timeout_s=job.reply_timeout_s)
         self._order = TrainingOrder(data, seed=job.seed, batch_rows=fixed.batch_rows, sequence=fixed.sequence, mixture=dict(fixed.mixture))
 
@@ -155,11 +155,11 @@ class TrainingRun:
     def _steps(self, first: int, last: int, boundaries: frozenset[int], log: "_Log") -> Iterator["_Made"]:
         """Yield every step, checked; where no state is due, when the worker is busy with the next one."""
         ahead, owed = deque([pack_batch(first + 1, self._order.batch(first))]), None
-        answered_ns = 0
+        answered_ns = self._waits_ns = 0
         for step in range(first + 1, last + 1):
             begun_ns = time.perf_counter_ns()
             self.channel.send_batch(ahead.popleft())
-            log.waits_ns += time.perf_counter_ns() - answered_ns if answered_ns else 0
+            self._waits_ns += time.perf_counter_ns() - answered_ns if answered_ns else 0
             if owed is not None:
                 yield owed
             if not ahead:
@@ -197,7 +197,9 @@ class TrainingRun:
         return _Log(self, past.writer, list(past.microseconds), flops_per_token)
 
     def _commit(self, step: int, sinks: tuple[StateSink, ...]) -> bytes:
+        asked_ns = time.perf_counter_ns()
         tensors = self.channel.tensors(wire.Kind.STATE, state_limits(self._job.rung))
+        self._waits_ns -= time.perf_counter_ns() - asked_ns
         return segments.commit(step, tensors, *sinks)
 
     def _weights(self) -> tuple[bytes, int]:
@@ -234,7 +236,7 @@ class TrainingRun:
             host_cpu_s=time.thread_time() - self._started_cpu + self._worker.supervision_cpu_seconds(),
             wall_s=time.monotonic() - self._started,
             training_s=budget.training_seconds(log.microseconds),
-            worker_waits_s=log.waits_ns / 1e9,
+            worker_waits_s=max(0, self._waits_ns) / 1e9,
             peak_memory_bytes=peak,
             hello=hello,
         )
@@ -258,7 +260,6 @@ class _Log:
         self.writer, self.microseconds, self.flops_per_token = writer, microseconds, flops_per_token
         self._first = max(writer.boundaries)
         self._last = (self._first, math.nan, math.nan)
-        self.waits_ns = 0
 
     def check(self, made: _Made) -> None:
         """Raise UntrustedInputError ``RUN-NAN`` for numbers that end a run."""

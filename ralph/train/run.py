@@ -76,7 +76,8 @@ class RunResult:
     training_s: float
     """Seconds of the steps after the first, states and weights included: what a limit of time looks at."""
     worker_waits_s: float
-    """Seconds between a step's numbers and the next batch, in which the worker waits for the host or hands it a state."""
+    """Seconds between a step's numbers and the next batch, in which the worker waits for the host. Handing over a state, at which it
+    works itself, is not in it; the host's hashing of the state is."""
     peak_memory_bytes: int
     hello: dict[str, str | int]
     """Python, torch, CPU capability and threads as the worker saw them before the recipe was imported."""
