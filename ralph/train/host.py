@@ -105,7 +105,8 @@ class TrainingRun:
     def __init__(self, job: RunJob, fixed: Plan, worker: SandboxedWorker, data: DataSet) -> None:
         self.plan, self.rung = fixed, job.rung
         self._job, self._worker = job, worker
-        self._started, self._started_cpu, self._waits_ns = time.monotonic(), time.thread_time(), 0
+        self._started, self._started_cpu = time.monotonic(), time.thread_time()
+        self._waits_ns = self._handed_ns = 0
         self.channel = WorkerChannel(worker, deadline_s=job.limits.timeout_s, reply_timeout_s=job.reply_timeout_s)
         self._order = TrainingOrder(data, seed=job.seed, batch_rows=fixed.batch_rows, sequence=fixed.sequence, mixture=dict(fixed.mixture))
 
@@ -155,11 +156,12 @@ class TrainingRun:
     def _steps(self, first: int, last: int, boundaries: frozenset[int], log: "_Log") -> Iterator["_Made"]:
         """Yield every step, checked; where no state is due, when the worker is busy with the next one."""
         ahead, owed = deque([pack_batch(first + 1, self._order.batch(first))]), None
-        answered_ns = self._waits_ns = 0
+        answered_ns = 0
         for step in range(first + 1, last + 1):
             begun_ns = time.perf_counter_ns()
             self.channel.send_batch(ahead.popleft())
-            self._waits_ns += time.perf_counter_ns() - answered_ns if answered_ns else 0
+            self._waits_ns += time.perf_counter_ns() - answered_ns - self._handed_ns if answered_ns else 0
+            self._handed_ns = 0
             if owed is not None:
                 yield owed
             if not ahead:
@@ -199,7 +201,7 @@ class TrainingRun:
     def _commit(self, step: int, sinks: tuple[StateSink, ...]) -> bytes:
         asked_ns = time.perf_counter_ns()
         tensors = self.channel.tensors(wire.Kind.STATE, state_limits(self._job.rung))
-        self._waits_ns -= time.perf_counter_ns() - asked_ns
+        self._handed_ns = time.perf_counter_ns() - asked_ns
         return segments.commit(step, tensors, *sinks)
 
     def _weights(self) -> tuple[bytes, int]:
@@ -236,7 +238,7 @@ class TrainingRun:
             host_cpu_s=time.thread_time() - self._started_cpu + self._worker.supervision_cpu_seconds(),
             wall_s=time.monotonic() - self._started,
             training_s=budget.training_seconds(log.microseconds),
-            worker_waits_s=max(0, self._waits_ns) / 1e9,
+            worker_waits_s=self._waits_ns / 1e9,
             peak_memory_bytes=peak,
             hello=hello,
         )
