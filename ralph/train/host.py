@@ -8,8 +8,7 @@ Steps of a run (``TrainingRun.train``):
    one, then holds all that a new process needs to go on;
 5. the weights are received, counted and checked to be finite.
 
-Between two steps the host does only what cannot wait: batches are made several at a time while the worker computes, and the
-transcript is linked at the boundaries.
+Batches are made, and steps are written down, while the worker computes: it waits for a check of two numbers and for one send.
 
 Everything but clocks and CPU seconds in the result repeats bit for bit on the same stack.
 """
@@ -33,7 +32,7 @@ from ralph.interfaces import Sandbox, SandboxedWorker, SandboxSpec
 from ralph.protocol.canonical import envelope
 from ralph.protocol.rules import Rung
 from ralph.train import budget, finite, safetensors, segments, wire
-from ralph.train.channel import WorkerChannel, pack_batch
+from ralph.train.channel import Parts, WorkerChannel, pack_batch
 from ralph.train.journal import Journal, Past
 from ralph.train.plan import Plan, plan
 from ralph.train.run import RunJob, RunResult, StepReport
@@ -155,8 +154,7 @@ class TrainingRun:
 
     def _steps(self, first: int, last: int, boundaries: frozenset[int], log: "_Log") -> Iterator["_Made"]:
         """Yield every step, checked; where no state is due, when the worker is busy with the next one."""
-        ahead, owed = deque([pack_batch(first + 1, self._order.batch(first))]), None
-        answered_ns = 0
+        ahead, owed, answered_ns = deque(self._packed(first, first + 1)), None, 0
         for step in range(first + 1, last + 1):
             begun_ns = time.perf_counter_ns()
             self.channel.send_batch(ahead.popleft())
@@ -165,7 +163,7 @@ class TrainingRun:
             if owed is not None:
                 yield owed
             if not ahead:
-                ahead.extend(pack_batch(later + 1, self._order.batch(later)) for later in range(step, min(step + BATCHES_AHEAD, last)))
+                ahead.extend(self._packed(step, min(step + BATCHES_AHEAD, last)))
             loss, norm = self.channel.stepped(step)
             answered_ns = time.perf_counter_ns()
             owed = _Made(step, loss, norm, begun_ns, answered_ns)
@@ -173,6 +171,11 @@ class TrainingRun:
             if step in boundaries or step == last:
                 yield owed
                 owed = None
+
+    def _packed(self, after: int, until: int) -> Iterator[Parts]:
+        """Yield the frames of the batches of the steps ``after`` + 1 to ``until``, in the order in which they are served."""
+        for step in range(after, until):
+            yield pack_batch(step + 1, self._order.batch(step))
 
     def claim(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
         """Return the claimed losses float64[R, T] of rows int32[R, T+1] under the model as it is now."""
