@@ -160,10 +160,11 @@ def thousandths(mixture: Mapping[str, float], names: tuple[str, ...]) -> dict[st
 
 def deal(weights: list[int]) -> npt.NDArray[np.int64]:
     """Return which source each of ``PERIOD`` rows is dealt to: always the largest deficit, the first on a tie."""
-    shares = np.array(weights, np.int64)
-    served = np.zeros(len(weights), np.int64)
+    deficits = [0] * len(weights)
     rows = np.empty(PERIOD, np.int64)
     for row in range(PERIOD):
-        rows[row] = np.argmax(shares * (row + 1) - served * PERIOD)
-        served[rows[row]] += 1
+        deficits = [deficit + weight for deficit, weight in zip(deficits, weights, strict=True)]
+        source = deficits.index(max(deficits))
+        deficits[source] -= PERIOD
+        rows[row] = source
     return rows

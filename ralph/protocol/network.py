@@ -39,6 +39,9 @@ class NetworkProfile(Canonical):
 
 MAX_LOSS_NATS = 100.0
 """No untrained model of these vocabularies is near: ln(65,536) is 11."""
+MAX_TIME_RATIO = 1.10
+"""On GPU rungs a training may be a tenth slower than the king's: room for honest cost and for the spread between two trainings
+on one machine, none for a second pass over the same tokens. CPU rungs share their cores with other work and carry no ratio."""
 
 
 def _cpu(
@@ -56,6 +59,7 @@ def _cpu(
         max_memory_bytes=memory_mib * MIB,
         max_loss_nats=MAX_LOSS_NATS,
         reference_s=0,
+        max_time_ratio=0.0,
         seeds=16,
         timeout_s=timeout_s,
         segments=5,
@@ -78,6 +82,7 @@ def _gpu(
         max_memory_bytes=memory_gib * 1024 * MIB,
         max_loss_nats=MAX_LOSS_NATS,
         reference_s=reference_s,
+        max_time_ratio=MAX_TIME_RATIO,
         seeds=seeds,
         timeout_s=4 * reference_s + 600,
         segments=5,

@@ -100,7 +100,11 @@ _TABLE: tuple[tuple[Reason, str, str], ...] = (
     (Reason.RUN_SHAPE, "The worker sent something of another shape or kind than it must.", "Keep the interface that recipe/README.md describes."),
     (Reason.RUN_INIT, "A parameter tensor is the same under two seeds but is no declared constant.", "Initialise from torch's random generator or with a constant."),
     (Reason.RUN_PARAMS, "More parameters than the rung allows.", "Make the model smaller."),
-    (Reason.RUN_BUDGET, "The plan does not fit the budget of the rung.", "Keep steps x batch x sequence within the token budget and the step limit."),
+    (
+        Reason.RUN_BUDGET,
+        "The plan or the time of the training is over the budget of the rung.",
+        "Keep steps x batch x sequence within the token budget and the step limit; where the rung limits time, train as fast as the king.",
+    ),
     (Reason.RUN_CRASH, "The recipe raised an error or its process ended.", "Run `ralph train` on the patched recipe and fix the error it prints."),
     (Reason.FRD_CLAIM, "The model claims losses that it cannot reproduce from prefixes alone.", "A model must be causal: a logit may depend on no later token and on no other row."),
     (Reason.FRD_REPLAY, "A re-run of the claimed run gave another result.", "Submit only runs that the host made with the announced patch and seed."),

@@ -79,7 +79,9 @@ class Rung(Canonical):
     max_loss_nats: Real
     """A training loss above this ends the run."""
     reference_s: U64
-    """Most seconds of training on the judges' reference machine; 0 for no cap: on CPU rungs a clock decides nothing."""
+    """Most seconds of training on the judges' reference machine, checked afterwards; 0 for no cap: on CPU rungs a clock decides nothing."""
+    max_time_ratio: Real
+    """Most time that a training may take, as a multiple of the king's on the same machine; 0 for no limit."""
     seeds: U64
     """Runs of the genesis recipe that sigma of this rung is measured from."""
     timeout_s: U64

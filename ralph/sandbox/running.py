@@ -1,6 +1,6 @@
 """One running sandbox: its channel, its output, its deadline and its end.
 
-A thread drains what the worker prints (slowly when there is a flood, so that printing costs the worker and not the host), reads
+A thread drains what the worker prints (at most fifty times a second, so that printing costs the worker and not the host), reads
 what it uses, and ends it at the deadline or above the memory limit. Ending it means killing the first process of
 its process namespace, with which the kernel kills every other one; the call returns when none is left.
 
@@ -14,7 +14,6 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 
 from ralph.errors import InfrastructureError, UntrustedInputError
 from ralph.interfaces import SandboxLimits
@@ -27,8 +26,11 @@ from ralph.sandbox.printable import printable
 TAIL_BYTES = 4096
 READ_BYTES = 64 * 1024
 SAMPLE_S = 0.1
+"""Between two readings of what the processes use, where this thread is what bounds their memory together."""
+BOUNDED_SAMPLE_S = 2.0
+"""The same where a control group bounds the memory and counts the processor time: a reading then only finds the peak."""
 FLOOD_PAUSE_S = 0.02
-"""After a full read: a flood is drained at about 3 MB/s."""
+"""After a read: a flood is drained at about 3 MB/s, and many small pieces wake the host no more often."""
 SEND_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 30.0
 LINGER_S = 0.5
@@ -71,6 +73,8 @@ class RunningSandbox:
         self._tail = b""
         self._cpu_s = 0.0
         self._peak_bytes = 0
+        self._supervision_s = 0.0
+        self._sample_s = SAMPLE_S if cgroup is None else BOUNDED_SAMPLE_S
         self._reason: UntrustedInputError | None = None
         self._ended = False
         self._alive_at_end = False
@@ -80,11 +84,17 @@ class RunningSandbox:
 
     def send(self, data: bytes | bytearray | memoryview) -> None:
         """Write all bytes to the channel. Raises ``UntrustedInputError`` RUN-STALL, RUN-OOM or RUN-CRASH."""
-        self._guarded(lambda deadline: self._channel.send(data, deadline), SEND_TIMEOUT_S)
+        try:
+            self._channel.send(data, min(time.monotonic() + SEND_TIMEOUT_S, self._deadline + 1.0))
+        except (ChannelStalled, ChannelClosed) as error:
+            raise self._broken(error, SEND_TIMEOUT_S) from error
 
     def receive_into(self, buffer: memoryview, timeout_s: float) -> None:
         """Fill ``buffer`` from the channel. Raises ``UntrustedInputError`` RUN-STALL, RUN-OOM or RUN-CRASH."""
-        self._guarded(lambda deadline: self._channel.receive_into(buffer, deadline), timeout_s)
+        try:
+            self._channel.receive_into(buffer, min(time.monotonic() + timeout_s, self._deadline + 1.0))
+        except (ChannelStalled, ChannelClosed) as error:
+            raise self._broken(error, timeout_s) from error
 
     def stderr_tail(self) -> str:
         """Return the end of what the worker printed, made printable, at most 4 KiB of it. For the operator, never for a Record."""
@@ -94,7 +104,7 @@ class RunningSandbox:
     def cpu_seconds(self) -> float:
         """Return CPU seconds used inside so far.
 
-        From the control group where there is one. Otherwise sampled ten times a second: short by at most 0.1 s when the
+        From the control group where there is one. Otherwise sampled every ``SAMPLE_S``: short by at most that when the
         worker ends by itself, and by one clock tick when it is killed.
         """
         with self._lock:
@@ -102,10 +112,17 @@ class RunningSandbox:
             return self._cpu_s
 
     def peak_memory_bytes(self) -> int:
-        """Return the largest resident size that one process inside has had, sampled ten times a second."""
+        """Return the largest resident size that one process inside has had.
+
+        The kernel keeps it as long as the process lives; one that ends between two readings is missed, but it was under the limit.
+        """
         with self._lock:
             self._sample()
             return self._peak_bytes
+
+    def supervision_cpu_seconds(self) -> float:
+        """Return CPU seconds of the thread that watches this sandbox, up to the last time that it went to sleep."""
+        return self._supervision_s
 
     def processes(self) -> tuple[int, ...]:
         """Return the host's numbers of the launcher and of every process inside."""
@@ -137,17 +154,14 @@ class RunningSandbox:
             os.close(self._first)
             os.close(self._output)
 
-    def _guarded(self, transfer: Callable[[float], None], timeout_s: float) -> None:
-        try:
-            transfer(min(time.monotonic() + timeout_s, self._deadline + 1.0))
-        except ChannelStalled as error:
+    def _broken(self, error: ChannelStalled | ChannelClosed, timeout_s: float) -> UntrustedInputError:
+        """End the worker; return why its channel is of no more use."""
+        if isinstance(error, ChannelStalled):
             self.kill()
-            stalled = UntrustedInputError(Reason.RUN_STALL, f"no complete answer within {timeout_s:g} s")
-            raise (self._reason or stalled) from error
-        except ChannelClosed as error:
-            self._wait_first(LINGER_S)
-            self.kill()
-            raise (self._reason or self._crash()) from error
+            return self._reason or UntrustedInputError(Reason.RUN_STALL, f"no complete answer within {timeout_s:g} s")
+        self._wait_first(LINGER_S)
+        self.kill()
+        return self._reason or self._crash()
 
     def _crash(self) -> UntrustedInputError:
         """Say how the worker ended, and nothing that it printed: verdicts are public, and it may have seen hidden text."""
@@ -192,8 +206,10 @@ class RunningSandbox:
         poll = select.poll()
         poll.register(self._output, select.POLLIN)
         poll.register(self._first, select.POLLIN)
+        due = 0.0
         while not self._stop.is_set():
-            left = max(0.0, min(SAMPLE_S, self._deadline - time.monotonic()))
+            self._supervision_s = time.thread_time()
+            left = max(0.0, min(due, self._deadline) - time.monotonic())
             ready = {descriptor for descriptor, _ in poll.poll(left * 1000)}
             with self._lock:
                 if self._ended:
@@ -204,8 +220,10 @@ class RunningSandbox:
                 if self._first in ready:
                     self.kill()
                     return
-                self._watch()
-            if count == READ_BYTES:
+                if time.monotonic() >= min(due, self._deadline):
+                    self._watch()
+                    due = time.monotonic() + self._sample_s
+            if count > 0:
                 self._stop.wait(FLOOD_PAUSE_S)
 
     def _watch(self) -> None:

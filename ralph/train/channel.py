@@ -31,6 +31,10 @@ MAX_FLOPS = 1 << 62
 WORKER_CODES = frozenset({"RUN-IMPORT", "RUN-CRASH", "RUN-NAN", "RUN-OOM", "RUN-SHAPE"})
 
 
+Parts = Sequence[bytes | bytearray | memoryview]
+"""The buffers of one frame, in order."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
     """What the worker says of the model that it built: claims."""
@@ -87,9 +91,9 @@ class WorkerChannel:
             self._send(wire.Kind.LOAD, {"more": more}, part)
         return self._ready()
 
-    def send_batch(self, step: int, tokens: npt.NDArray[np.int32]) -> None:
-        """Hand over int32[B, T+1] to train on."""
-        self._send(wire.Kind.BATCH, {"step": step}, [tensor_of("tokens", tokens)])
+    def send_batch(self, batch: Parts) -> None:
+        """Hand over what ``pack_batch`` made."""
+        self._send_parts(batch)
 
     def stepped(self, step: int) -> tuple[bytes, bytes]:
         """Wait until the step is made; return the bits of its loss and of its gradient norm."""
@@ -138,8 +142,11 @@ class WorkerChannel:
         return Built(parameters=header["parameters"], flops_per_token=min(max(header["flops_per_token"], 0), MAX_FLOPS))
 
     def _send(self, kind: wire.Kind, header: Mapping[str, Any] | None = None, tensors: Sequence[wire.Tensor] = ()) -> None:
+        self._send_parts(wire.joined(wire.pack(kind, header, tensors)))
+
+    def _send_parts(self, parts: Parts) -> None:
         try:
-            for part in wire.pack(kind, header, tensors):
+            for part in parts:
                 self._worker.send(part)
         except UntrustedInputError as error:
             self._ours_if_late(error)
@@ -161,8 +168,7 @@ class WorkerChannel:
             raise _failure(frame.header)
         if frame.kind is not kind or (frame.tensors and not tensors):
             raise UntrustedInputError("RUN-SHAPE", f"the worker sent {frame.kind.name}, expected {kind.name}")
-        header = frame.header
-        if set(header) != set(fields) or any(type(header[name]) is not wanted for name, wanted in fields.items()):
+        if {name: type(value) for name, value in frame.header.items()} != fields:
             raise UntrustedInputError("RUN-SHAPE", f"{kind.name} has other fields than {sorted(fields)}")
         return frame
 
@@ -184,6 +190,11 @@ class WorkerChannel:
         numbers = sum(tensor.size_bytes // wire.ITEM_BYTES[tensor.dtype] for tensor in received)
         if numbers > limits.numbers:
             raise UntrustedInputError("RUN-PARAMS", f"{numbers} numbers in the tensors, limit {limits.numbers}")
+
+
+def pack_batch(step: int, tokens: npt.NDArray[np.int32]) -> Parts:
+    """Return the frame that hands over int32[B, T+1] to train on."""
+    return wire.joined(wire.pack(wire.Kind.BATCH, {"step": step}, [tensor_of("tokens", tokens)]))
 
 
 def tensor_of(name: str, array: npt.NDArray[np.int32]) -> wire.Tensor:

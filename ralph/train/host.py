@@ -9,6 +9,8 @@ Steps of a run (``TrainingRun.train``):
    one, then holds all that a new process needs to go on;
 5. the weights are received, counted and checked to be finite.
 
+Batches are made, and steps are written down, while the worker computes: it waits for a check of two numbers and for one send.
+
 Everything but clocks and CPU seconds in the result repeats bit for bit on the same stack.
 """
 
@@ -16,6 +18,7 @@ import hashlib
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -28,20 +31,23 @@ from ralph.errors import ConfigurationError, UntrustedInputError
 from ralph.interfaces import Sandbox, SandboxedWorker, SandboxSpec
 from ralph.protocol.canonical import envelope
 from ralph.protocol.rules import Rung
-from ralph.train import finite, safetensors, segments, wire
-from ralph.train.channel import WorkerChannel
+from ralph.train import budget, finite, safetensors, segments, wire
+from ralph.train.channel import Parts, WorkerChannel, pack_batch
 from ralph.train.journal import Journal, Past
 from ralph.train.plan import Plan, plan
 from ralph.train.run import RunJob, RunResult, StepReport
+from ralph.train.runlog import Made, RunLog
 from ralph.train.safetensors_header import TensorLimits
 from ralph.train.segments import Boundary, StateSink
-from ralph.train.transcript import TranscriptWriter, float_of
+from ralph.train.transcript import TranscriptWriter
 
 TIMING_TAG = "recipe-net/timing/v1"
 STATE_COPIES = 6
 """A training state may hold this many numbers per allowed parameter: weights, moments, averages."""
 STATE_EXTRA = 1 << 20
 """Numbers a state may hold beside those: counters, states of generators."""
+BATCHES_AHEAD = 32
+"""Batches that are made in one go."""
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +121,8 @@ class TrainingRun:
         self.plan, self.rung = fixed, job.rung
         self._job, self._worker = job, worker
         self._started, self._started_cpu = time.monotonic(), time.thread_time()
+        self._waits_ns = self._handed_ns = 0
+        self._served = hashlib.sha256()
         self.channel = WorkerChannel(worker, deadline_s=job.limits.timeout_s, reply_timeout_s=job.reply_timeout_s)
         self._order = TrainingOrder(data, seed=job.seed, stages=fixed.stages, mixture=dict(fixed.mixture), packing=fixed.packing)
 
@@ -145,41 +153,58 @@ class TrainingRun:
         first, last = (resume.step if resume else 0), (self.plan.steps if until is None else until)
         if not 0 <= first <= last <= self.plan.steps or (first == last and past is None):
             raise ConfigurationError(f"cannot run from step {first} to {last} of {self.plan.steps}")
-        served = self._served(first)
+        self._replay(first)
         hello = self.channel.hello()
         built = self.channel.setup(self._setup_header())
-        self._check_parameters(built.parameters)
+        budget.check_parameters(built.parameters, self.rung)
         if resume is not None:
             self.channel.load(resume.tensors(state_limits(self._job.rung)))
         log = self._log(first, past, self._commit(first, sinks), built.flops_per_token)
-        started = time.monotonic()
-        batch = self._order.batch(first)
-        for step in range(first + 1, last + 1):
-            begun = time.perf_counter_ns()
-            self.channel.send_batch(step, batch)
-            served.update(_token_bytes(batch))
-            if step < last:
-                batch = self._order.batch(step)  # the next one, while the worker is busy
-            loss, norm = self.channel.stepped(step)
-            microseconds = (time.perf_counter_ns() - begun) // 1000
-            boundary = self._commit(step, sinks) if step in self.plan.boundaries else None
-            report = log.add(step, loss, norm, boundary, microseconds, wall_s=time.monotonic() - started)
+        started, boundaries = time.monotonic(), frozenset(self.plan.boundaries)
+        for made in self._steps(first, last, boundaries, log):
+            boundary = self._commit(made.step, sinks) if made.step in boundaries else None
+            log.add(made, boundary)
             if boundary is not None and journal is not None:
                 journal.advance(log.writer, log.microseconds)
             if on_step is not None:
-                on_step(report)
-        return self._result(log, hello, served.digest())
+                on_step(log.report(wall_s=time.monotonic() - started))
+        return self._result(log, hello)
+
+    def _steps(self, first: int, last: int, boundaries: frozenset[int], log: RunLog) -> Iterator[Made]:
+        """Yield every step, checked; where no state is due, when the worker is busy with the next one."""
+        ahead, owed, answered_ns = deque(self._packed(first, first + 1)), None, 0
+        for step in range(first + 1, last + 1):
+            begun_ns = time.perf_counter_ns()
+            self.channel.send_batch(ahead.popleft())
+            self._waits_ns += time.perf_counter_ns() - answered_ns - self._handed_ns if answered_ns else 0
+            self._handed_ns = 0
+            if owed is not None:
+                yield owed
+            if not ahead:
+                ahead.extend(self._packed(step, min(step + BATCHES_AHEAD, last)))
+            loss, norm = self.channel.stepped(step)
+            answered_ns = time.perf_counter_ns()
+            owed = Made(step, loss, norm, begun_ns, answered_ns)
+            log.check(owed)
+            if step in boundaries or step == last:
+                yield owed
+                owed = None
+
+    def _packed(self, after: int, until: int) -> Iterator[Parts]:
+        """Yield the frames of the batches of the steps ``after`` + 1 to ``until``, in the order in which they are served."""
+        for step in range(after, until):
+            batch = self._order.batch(step)
+            self._served.update(_little_endian(batch))
+            yield pack_batch(step + 1, batch)
 
     def claim(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
         """Return the claimed losses float64[R, T] of rows int32[R, T+1] under the model as it is now."""
         return self.channel.claim(tokens)
 
-    def _served(self, steps: int) -> "hashlib._Hash":
-        """Return the running digest of what was served up to a step: by an earlier process."""
-        digest = hashlib.sha256()
+    def _replay(self, steps: int) -> None:
+        """Count what an earlier process served up to a step."""
         for step in range(steps):
-            digest.update(_token_bytes(self._order.batch(step)))
-        return digest
+            self._served.update(_little_endian(self._order.batch(step)))
 
     def _setup_header(self) -> dict[str, str | int]:
         return {
@@ -195,34 +220,31 @@ class TrainingRun:
             "device": self._job.rung.device,
         }
 
-    def _log(self, first: int, past: Past | None, state: bytes, flops_per_token: int) -> "_Log":
+    def _log(self, first: int, past: Past | None, state: bytes, flops_per_token: int) -> RunLog:
         if past is None:
             writer = TranscriptWriter(seed=self._job.seed, plan=self.plan, start_step=first, start_state=state)
-            return _Log(self, writer, [], flops_per_token)
+            return RunLog(self.plan, self.rung, writer, [], flops_per_token)
         if state != past.boundary.digest:
             raise UntrustedInputError("RUN-SHAPE", f"the state of step {first} came back changed after it was loaded")
-        return _Log(self, past.writer, list(past.microseconds), flops_per_token)
+        return RunLog(self.plan, self.rung, past.writer, list(past.microseconds), flops_per_token)
 
     def _commit(self, step: int, sinks: tuple[StateSink, ...]) -> bytes:
+        asked_ns = time.perf_counter_ns()
         tensors = self.channel.tensors(wire.Kind.STATE, state_limits(self._job.rung))
+        self._handed_ns = time.perf_counter_ns() - asked_ns
         return segments.commit(step, tensors, *sinks)
-
-    def _check_parameters(self, parameters: int) -> None:
-        if parameters > self._job.rung.max_parameters:
-            detail = f"{parameters} parameters, rung {self._job.rung.name} allows {self._job.rung.max_parameters}"
-            raise UntrustedInputError("RUN-PARAMS", detail)
 
     def _weights(self) -> tuple[bytes, int]:
         tensors = self.channel.tensors(wire.Kind.WEIGHTS, weight_limits(self._job.rung))
         finite.check(tensors)
         return safetensors.dump(tensors), sum(math.prod(tensor.shape) for tensor in tensors)
 
-    def _result(self, log: "_Log", hello: dict[str, str | int], served_digest: bytes) -> RunResult:
+    def _result(self, log: RunLog, hello: dict[str, str | int]) -> RunResult:
+        asked = time.perf_counter_ns()
         weights, parameters = self._weights()
+        log.microseconds[-1] += (time.perf_counter_ns() - asked) // 1000
         peak = self._worker.peak_memory_bytes()
-        if peak > self._job.rung.max_memory_bytes:
-            detail = f"{peak} bytes of memory at the peak, rung {self._job.rung.name} allows {self._job.rung.max_memory_bytes}"
-            raise UntrustedInputError("RUN-OOM", detail)
+        budget.check_memory(peak, self.rung)
         timing = envelope(TIMING_TAG, log.microseconds)
         losses, boundaries = log.writer.losses, log.writer.boundaries
         tail = losses[-max(1, len(losses) // 10) :]
@@ -235,7 +257,7 @@ class TrainingRun:
             timing_digest=hashlib.sha256(timing).digest(),
             segments=tuple(boundaries.values()),
             segments_root=segments.root(tuple(boundaries), tuple(boundaries.values())),
-            served_digest=served_digest,
+            served_digest=self._served.digest(),
             weights=weights,
             weights_digest=hashlib.sha256(weights).digest(),
             parameters=parameters,
@@ -244,42 +266,15 @@ class TrainingRun:
             losses=tuple(losses),
             gradient_norms=tuple(log.writer.gradient_norms),
             worker_cpu_s=self._worker.cpu_seconds(),
-            host_cpu_s=time.thread_time() - self._started_cpu,
+            host_cpu_s=time.thread_time() - self._started_cpu + self._worker.supervision_cpu_seconds(),
             wall_s=time.monotonic() - self._started,
+            training_s=budget.training_seconds(log.microseconds),
+            worker_waits_s=self._waits_ns / 1e9,
             peak_memory_bytes=peak,
             hello=hello,
         )
 
 
-def _token_bytes(batch: npt.NDArray[np.int32]) -> memoryview:
+def _little_endian(batch: npt.NDArray[np.int32]) -> memoryview:
     """Return a batch as the bytes of its int32 numbers, little-endian and row by row."""
     return np.ascontiguousarray(batch, dtype="<i4").reshape(-1).view(np.uint8).data
-
-
-class _Log:
-    """Both streams of a run: the transcript without clocks, and the timing."""
-
-    def __init__(self, run: "TrainingRun", writer: TranscriptWriter, microseconds: list[int], flops_per_token: int) -> None:
-        self._plan, self._most = run.plan, run.rung.max_loss_nats
-        self.writer, self.microseconds, self.flops_per_token = writer, microseconds, flops_per_token
-        self._first = max(writer.boundaries)
-
-    def add(self, step: int, loss: bytes, norm: bytes, boundary: bytes | None, microseconds: int, *, wall_s: float) -> StepReport:
-        loss_nats, gradient_norm = float_of(loss), float_of(norm)
-        if not math.isfinite(loss_nats) or not math.isfinite(gradient_norm):
-            raise UntrustedInputError("RUN-NAN", f"step {step}: loss {loss_nats}, gradient norm {gradient_norm}")
-        if loss_nats > self._most:
-            raise UntrustedInputError("RUN-NAN", f"step {step}: loss {loss_nats:.1f} nats, the rung ends a run above {self._most:.1f}")
-        self.writer.append(step=step, loss=loss, gradient_norm=norm, boundary=boundary)
-        self.microseconds.append(microseconds)
-        return StepReport(
-            step=step,
-            steps=self._plan.steps,
-            tokens=self._plan.tokens_after(step),
-            steps_now=step - self._first,
-            tokens_now=self._plan.tokens_after(step) - self._plan.tokens_after(self._first),
-            loss_nats=loss_nats,
-            gradient_norm=gradient_norm,
-            flops_per_token=self.flops_per_token,
-            wall_s=wall_s,
-        )

@@ -52,7 +52,8 @@ class RunResult:
     transcript: bytes = field(repr=False)
     transcript_root: bytes
     timing: bytes = field(repr=False)
-    """Envelope of the microseconds that each step took. It does not repeat and decides nothing."""
+    """Envelope of the microseconds that each step took, the state of a boundary included, and the weights in the last one. It does
+    not repeat, and no record holds anything of it."""
     timing_digest: bytes
     segments: tuple[bytes, ...]
     """State digests at the plan's boundaries, step 0 first."""
@@ -71,7 +72,14 @@ class RunResult:
     gradient_norms: tuple[float, ...] = field(repr=False)
     worker_cpu_s: float
     host_cpu_s: float
+    """CPU seconds of the thread that drives the run and of the one that watches the sandbox, from the moment the worker stands to
+    this result. Not in it: starting and ending the sandbox, and the launcher's own processes."""
     wall_s: float
+    training_s: float
+    """Seconds of the steps after the first, states and weights included: what a limit of time looks at."""
+    worker_waits_s: float
+    """Seconds between a step's numbers and the next batch, in which the worker waits for the host. Handing over a state, at which it
+    works itself, is not in it; the host's hashing of the state is."""
     peak_memory_bytes: int
     hello: dict[str, str | int]
     """Python, torch, CPU capability and threads as the worker saw them before the recipe was imported."""

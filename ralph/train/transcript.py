@@ -38,12 +38,15 @@ class TranscriptSummary:
 
 
 class TranscriptWriter:
-    """Builds a transcript while the run goes on; ``root`` is the link so far."""
+    """Builds a transcript while the run goes on.
+
+    The links are made when somebody asks for the root, many in a row: between two steps the host does as little as it can.
+    """
 
     def __init__(self, *, seed: int, plan: Plan, start_step: int, start_state: bytes) -> None:
         self._plan, self._head = plan, _head(seed, plan, start_step, start_state)
         self._entries: list[list[Any]] = []
-        self.root = digest(HEAD_TAG, self._head)
+        self._root, self._linked = digest(HEAD_TAG, self._head), 0
         self.boundaries = {start_step: start_state}
         """Step -> digest of the state committed there."""
 
@@ -61,6 +64,14 @@ class TranscriptWriter:
         return writer
 
     @property
+    def root(self) -> bytes:
+        """Return the link of the last entry so far."""
+        for entry in self._entries[self._linked :]:
+            self._root = _link(self._root, entry)
+        self._linked = len(self._entries)
+        return self._root
+
+    @property
     def losses(self) -> list[float]:
         """Return the loss of every step so far, in nats."""
         return [float_of(entry[2]) for entry in self._entries]
@@ -72,9 +83,7 @@ class TranscriptWriter:
 
     def append(self, *, step: int, loss: bytes, gradient_norm: bytes, boundary: bytes | None) -> None:
         """Add the entry of one step."""
-        entry = [step, self._plan.tokens_after(step), loss, gradient_norm, boundary]
-        self.root = _link(self.root, entry)
-        self._entries.append(entry)
+        self._entries.append([step, self._plan.tokens_after(step), loss, gradient_norm, boundary])
         if boundary is not None:
             self.boundaries[step] = boundary
 

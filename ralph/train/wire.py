@@ -23,6 +23,8 @@ MAX_FRAME_BYTES = 1024 * 1024 * 1024
 PART_BYTES = 32 * 1024 * 1024
 """A series of tensors goes to the next frame here; only a single tensor may make a larger one."""
 PART_TENSORS = 256
+SMALL_BYTES = 64 * 1024
+"""A buffer up to this size is copied to its neighbours, so that one system call writes them all."""
 MAX_HEADER_BYTES = 64 * 1024
 MAX_TENSORS = 4096
 MAX_DIMENSIONS = 8
@@ -71,6 +73,9 @@ class Kind(IntEnum):
     """{code, detail}: the recipe raised; detail is its traceback's end."""
 
 
+_KINDS = {int(kind): kind for kind in Kind}
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """A named buffer with a declared type: raw bytes, C-contiguous, little-endian."""
@@ -112,6 +117,21 @@ def pack(kind: Kind, header: Mapping[str, Any] | None = None, tensors: Sequence[
     return [_PREFIX.pack(length, kind, len(encoded)) + encoded, *(tensor.data for tensor in tensors)]
 
 
+def joined(parts: Sequence[bytes | bytearray | memoryview]) -> list[bytes | bytearray | memoryview]:
+    """Return the same bytes in few buffers: neighbours are copied together as long as they are small."""
+    result: list[bytes | bytearray | memoryview] = []
+    small: list[bytes | bytearray | memoryview] = []
+    for part in parts:
+        if memoryview(part).nbytes <= SMALL_BYTES:
+            small.append(part)
+            continue
+        if small:
+            result.append(b"".join(small))
+            small = []
+        result.append(part)
+    return [*result, b"".join(small)] if small else result
+
+
 def is_name(name: Any) -> bool:
     """Return whether this may be the name of a tensor: short printable ASCII."""
     return isinstance(name, str) and 0 < len(name) <= MAX_NAME and name.isascii() and name.isprintable()
@@ -142,7 +162,7 @@ def read(receive: Callable[[int], memoryview], *, limit: int = MAX_FRAME_BYTES) 
     if length > min(limit, MAX_FRAME_BYTES) or header_length > MAX_HEADER_BYTES or length < 5 + header_length:
         raise WireError(f"frame of {length} bytes with a header of {header_length}, limit {limit}")
     try:
-        kind = Kind(kind_number)
+        kind = _KINDS[kind_number]
         header = cbor2.loads(bytes(receive(header_length)))
         specs = _specs(header.pop("tensors"))
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError, cbor2.CBORDecodeError) as error:

@@ -60,6 +60,8 @@ class Measured:
     """The state at step 0 of a run that the validator trained."""
     train_cpu_s: float
     score_cpu_s: float
+    training_s: float | None = None
+    """Seconds of a training by the validator; for ``Times`` only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +133,7 @@ class Bench:
             initial=states.first,
             train_cpu_s=result.worker_cpu_s,
             score_cpu_s=scored.worker_cpu_s,
+            training_s=result.training_s,
         )
 
     def _scored(self, need: Need, recipe: Path, weights: bytes, rung: Rung, key: bytes) -> Measured:

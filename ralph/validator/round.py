@@ -33,6 +33,7 @@ from ralph.validator.facts import Archive
 from ralph.validator.intake import Docket, Intake, unopened
 from ralph.validator.measure import Bench, Measured, Work, retried, seed_decides
 from ralph.validator.services import Services
+from ralph.validator.times import Times
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ class RoundWork:
     def __init__(self, services: Services, throne: Throne, window: Window) -> None:
         self._services, self._throne, self._window = services, throne, window
         self._rules = services.profile.rules
+        rung = self._rules.rung(self._rules.crown.rung)
+        self._times = Times(services.events, rung=rung, king=throne.king.tree, round_index=window.index)
         self._archive = Archive(chain=services.chain, events=services.events, rules=self._rules)
 
     async def gather(self) -> Gathered:
@@ -167,7 +170,7 @@ class RoundWork:
         if need.role == "king" and measured.claims is not None and self._services.events.get("king-claims", need.tree.hex()) is None:
             digest = self._services.private.put(measured.claims.tobytes())
             self._services.events.append("king-claims", need.tree.hex(), digest)
-        measurement = self._judged_start(need, measured)
+        measurement = self._times.judged(need, self._judged_start(need, measured), measured.training_s)
         signed = SignedMeasurement(measurement=measurement, signature=self._services.record_key.sign(measurement.digest()))
         self._services.events.append("measurement", self._key(need), signed.to_bytes())
         value = (

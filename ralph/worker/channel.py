@@ -38,7 +38,7 @@ class Channel:
 
     def send(self, kind: wire.Kind, header: Mapping[str, Any] | None = None, tensors: Iterable[wire.Tensor] = ()) -> None:
         """Send one frame."""
-        for part in wire.pack(kind, header, tuple(tensors)):
+        for part in wire.joined(wire.pack(kind, header, tuple(tensors))):
             left = memoryview(part).cast("B")
             while left:
                 left = left[os.write(self._fd, left) :]

@@ -63,6 +63,9 @@ class SimulatedWorker:
     def peak_memory_bytes(self) -> int:
         return 250_000_000
 
+    def supervision_cpu_seconds(self) -> float:
+        return 0.0
+
     def kill(self) -> None:
         pass
 

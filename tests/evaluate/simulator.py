@@ -79,6 +79,9 @@ class SimulatedWorker:
     def peak_memory_bytes(self) -> int:
         return 0
 
+    def supervision_cpu_seconds(self) -> float:
+        return 0.0
+
     def kill(self) -> None:
         if not self._dead:
             self.events.append((self.number, "killed"))

@@ -1,10 +1,12 @@
+import random
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from ralph.sandbox.channel import Channel, ChannelClosed, ChannelStalled
+from ralph.sandbox.channel import AHEAD_BYTES, Channel, ChannelClosed, ChannelStalled
 
 
 @pytest.fixture
@@ -35,6 +37,22 @@ def test_more_than_was_asked_for_stays_in_the_channel(pair: tuple[Channel, socke
     channel.receive_into(memoryview(first), soon())
     channel.receive_into(memoryview(second), soon())
     assert (first, second) == (b"ab", b"cdef")
+
+
+def test_pieces_of_any_size_arrive_in_order(pair: tuple[Channel, socket.socket]) -> None:
+    channel, peer = pair
+    message = random.Random(1).randbytes(1_000_000)
+    sender = threading.Thread(target=peer.sendall, args=(message,))
+    sender.start()
+    received = b""
+    for size in (9, 1, AHEAD_BYTES - 1, 50, AHEAD_BYTES, 0, 300_000, 7, 200_000, 3):
+        piece = bytearray(size)
+        channel.receive_into(memoryview(piece), soon(20.0))
+        received += piece
+    rest = bytearray(len(message) - len(received))
+    channel.receive_into(memoryview(rest), soon(20.0))
+    sender.join()
+    assert received + rest == message
 
 
 def test_silence_ends_at_the_deadline(pair: tuple[Channel, socket.socket]) -> None:

@@ -147,6 +147,20 @@ def test_a_flood_of_output_does_not_keep_a_worker_from_being_ended(inside: Insid
         assert len(worker.stderr_tail()) <= TAIL_BYTES
 
 
+def test_printing_byte_by_byte_costs_the_worker_and_not_the_host(inside: Inside) -> None:
+    source = """
+        import time
+        while time.process_time() < 1.0:
+            os.write(1, b"x")
+        channel.sendall(b"R")
+        channel.recv(1)
+    """
+    with inside(source) as worker:
+        receive(worker)
+        assert worker.cpu_seconds() >= 0.9
+        assert 0 < worker.supervision_cpu_seconds() < 0.2
+
+
 def test_processor_time_and_memory_are_measured(inside: Inside) -> None:
     source = """
         import time

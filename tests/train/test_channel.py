@@ -1,8 +1,10 @@
 """The host's end of the wire against a scripted worker: whatever it says, the host has a reason code."""
 
+import struct
 import time
 from typing import Any
 
+import cbor2
 import numpy as np
 import pytest
 
@@ -41,6 +43,9 @@ class Scripted:
     def peak_memory_bytes(self) -> int:
         return 0
 
+    def supervision_cpu_seconds(self) -> float:
+        return 0.0
+
     def kill(self) -> None:
         return None
 
@@ -73,6 +78,8 @@ REPLIES = {
     "a missing field": frame(wire.Kind.STEPPED, {"step": 1, "loss": bytes(8)}),
     "a field too many": frame(wire.Kind.STEPPED, {**FINE, "seconds": 1}),
     "a tensor": frame(wire.Kind.STEPPED, FINE, (tensor("a", 1),)),
+    "the claims that nobody asked for": frame(wire.Kind.CLAIMS, {}, (tensor("losses", 8),)),
+    "a second greeting": frame(wire.Kind.HELLO, {"python": "3", "torch": "2", "cpu": "x", "threads": 1}),
     "another kind": frame(wire.Kind.READY, {"parameters": 1}),
     "a kind that is none": b"\x06\x00\x00\x00\x63\x01\x00\x00\x00\xa0",
     "a frame of 4 GiB": b"\xff" * 32,
@@ -115,7 +122,17 @@ def test_tensors_arrive_over_several_frames() -> None:
     assert [(one.name, one.shape) for one in received] == [("a", (3,)), ("b", (2,))]
 
 
+def declared(size: int, *, shape: int) -> bytes:
+    """Return the beginning of a frame that announces a tensor of ``shape`` numbers and ``size`` bytes, and nothing behind it."""
+    header = cbor2.dumps({"more": False, "tensors": [["a", "f32", [shape]]]}, canonical=True)
+    return struct.pack("<IBI", 5 + len(header) + size, wire.Kind.TENSORS, len(header)) + header
+
+
 SERIES = {
+    "a gibibyte declared and nothing sent": ("RUN-SHAPE", [declared((1 << 30) - 100, shape=(1 << 28) - 25)]),
+    "other bytes than its shape declares": ("RUN-SHAPE", [declared(400, shape=200)]),
+    "a shape beyond all frames": ("RUN-SHAPE", [declared(400, shape=1 << 40)]),
+    "a step in its place": ("RUN-SHAPE", [frame(wire.Kind.STEPPED, FINE)]),
     "the same name twice": ("RUN-SHAPE", [part(tensor("a", 1), more=True), part(tensor("a", 1))]),
     "names out of order": ("RUN-SHAPE", [part(tensor("b", 1), tensor("a", 1))]),
     "too many tensors": ("RUN-SHAPE", [part(*(tensor(name, 1) for name in "abcd"))]),

@@ -1,12 +1,16 @@
 """Recipes that break a rule, in real sandboxes: each ends with its reason code and harms nobody."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from ralph.data.dataset import DataSet
 from ralph.errors import InfrastructureError, UntrustedInputError
+from ralph.interfaces import SandboxedWorker, SandboxSpec
 from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.train import host
 from tests.train import material
@@ -47,7 +51,35 @@ CODE = {
         "step 1",
         STEP.format(body=TAKE_OVER + "write(102, {'step': 2, 'loss': bytes(8), 'gradient_norm': bytes(8)})"),
     ),
+    "answers twice": (
+        "RUN-SHAPE",
+        "step 2 was answered with step 1",
+        STEP.format(body=TAKE_OVER + "write(102, {'step': 1, 'loss': bytes(8), 'gradient_norm': bytes(8)})"),
+    ),
+    "asks for more tokens than were planned": (
+        "RUN-SHAPE",
+        "the worker sent STEPPED, expected TENSORS",
+        STEP.format(body="")
+        + TAKE_OVER
+        + "more = {'step': 7, 'loss': bytes(8), 'gradient_norm': bytes(8)}; honest_state = Trainer.state; done = []"
+        + "\nTrainer.state = lambda self: (done.append(0), len(done) == 4 and write(102, more), honest_state(self))[2]",
+    ),
     "floods": ("RUN-SHAPE", "", STEP.format(body="import os\n    while True: os.write(3, b'\\xff' * 65536)")),
+    "floods its output": ("RUN-STALL", "", STEP.format(body="import os\n    while True: os.write(1, b'flood ' * 10000)")),
+    "drips its answer byte by byte": (
+        "RUN-STALL",
+        "no complete answer",
+        STEP.format(
+            body=TAKE_OVER
+            + "import threading; frame = b''.join(wire.pack(102, {'step': 1, 'loss': bytes(8), 'gradient_norm': bytes(8)}))"
+            + "\n    for byte in frame: threading.Event().wait(0.2); os.write(3, bytes([byte]))"
+        ),
+    ),
+    "keeps a state of too many tensors": (
+        "RUN-SHAPE",
+        "at most 4096",
+        "Trainer.state = lambda self: {f'{number:05}': torch.zeros(1) for number in range(5000)}",
+    ),
     "stalls": ("RUN-STALL", "", STEP.format(body="import threading; threading.Event().wait()")),
     "takes too much memory": ("RUN-OOM", "", STEP.format(body="torch.ones(1 << 32)")),
     "hides its size until the end": (
@@ -59,32 +91,63 @@ CODE = {
 }
 
 
+SILENT = ("stalls", "floods its output", "drips its answer byte by byte")
+"""They end at the deadline of one answer, which is short for them."""
+SILENCE_S = 4.0
+END_S = 40.0
+"""Longest run of any of them, start included: far below what one answer may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    code: str
+    detail: str
+    wall_s: float
+
+
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory, data: DataSet, sandbox: BubblewrapSandbox) -> dict[str, UntrustedInputError]:
-    """Run all of them, two at a time."""
+def outcomes(tmp_path_factory: pytest.TempPathFactory, data: DataSet, sandbox: BubblewrapSandbox) -> dict[str, Outcome]:
+    """Run all of them, three at a time."""
     folder = tmp_path_factory.mktemp("hostile")
     recipes = {name: material.with_code(folder / name.replace(" ", "-"), code) for name, (_, _, code) in CODE.items()}
 
-    def refused(name: str) -> UntrustedInputError:
-        timeout_s = 4.0 if name == "stalls" else 60.0
+    def refused(name: str) -> Outcome:
+        timeout_s, began = SILENCE_S if name in SILENT else 60.0, time.monotonic()
         with pytest.raises(UntrustedInputError) as refusal:
             host.train(material.job(recipes[name], reply_timeout_s=timeout_s), sandbox=sandbox, data=data)
-        return refusal.value
+        return Outcome(code=refusal.value.code, detail=refusal.value.detail, wall_s=time.monotonic() - began)
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(3) as pool:
         return dict(zip(CODE, pool.map(refused, CODE), strict=True))
 
 
 @pytest.mark.parametrize("name", CODE)
-def test_a_recipe_that(name: str, outcomes: dict[str, UntrustedInputError]) -> None:
+def test_a_recipe_that(name: str, outcomes: dict[str, Outcome]) -> None:
     code, words, _ = CODE[name]
     assert outcomes[name].code == code
     assert words in outcomes[name].detail
+    assert outcomes[name].wall_s < END_S
 
 
-def test_a_failure_carries_the_end_of_the_traceback(outcomes: dict[str, UntrustedInputError]) -> None:
+def test_a_failure_carries_the_end_of_the_traceback(outcomes: dict[str, Outcome]) -> None:
     assert "train.py" in outcomes["raises"].detail
     assert outcomes["raises"].detail.isprintable() or "\n" in outcomes["raises"].detail
+
+
+class NoSandbox:
+    """Nothing can be started in it."""
+
+    name = "none"
+
+    def launch(self, spec: SandboxSpec) -> AbstractContextManager[SandboxedWorker]:
+        raise AssertionError(f"{spec.recipe} was started")
+
+
+def test_a_plan_over_the_budget_is_refused_before_anything_starts(tmp_path: Path, data: DataSet) -> None:
+    recipe = material.with_knobs(tmp_path / "recipe", batch_rows=101)
+    with pytest.raises(UntrustedInputError, match="101 rows x 16 tokens is 1616 tokens, rung tiny allows 1600") as refusal:
+        host.train(material.job(recipe), sandbox=NoSandbox(), data=data)
+    assert refusal.value.code == "RUN-BUDGET"
 
 
 def test_a_model_over_the_cap_is_refused_when_it_is_built(tmp_path: Path, data: DataSet, sandbox: BubblewrapSandbox) -> None:

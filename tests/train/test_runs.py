@@ -3,6 +3,7 @@
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ from safetensors.numpy import load
 
 from ralph.data.dataset import DataSet
 from ralph.errors import ConfigurationError, UntrustedInputError
+from ralph.protocol.canonical import open_envelope
 from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.train import host, transcript
 from ralph.train.plan import plan
 from ralph.train.run import RunResult, StepReport
 from ralph.train.segments import Boundary, MemoryStates
-from tests.train.material import RECIPE, RUNG, SEED, STEPS, VOCABULARY, job
+from tests.train.material import RECIPE, RUNG, SEED, STEPS, VOCABULARY, job, with_code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +133,35 @@ def test_the_trained_worker_claims_a_loss_for_every_token(finished: Finished) ->
 def test_costs_are_counted(finished: Finished) -> None:
     assert finished.result.worker_cpu_s > finished.result.host_cpu_s > 0
     assert 0 < finished.result.peak_memory_bytes <= RUNG.max_memory_bytes
+
+
+def test_a_training_time_is_the_timing_stream_without_its_first_step(finished: Finished) -> None:
+    microseconds = open_envelope(host.TIMING_TAG, finished.result.timing, limit=10_000)
+    assert len(microseconds) == STEPS
+    assert finished.result.training_s == sum(microseconds[1:]) / 1e6
+    assert 0 < finished.result.training_s < finished.result.wall_s
+    assert 0 < finished.result.worker_waits_s < finished.result.wall_s
+
+
+def test_work_that_is_put_off_to_a_state_or_to_the_weights_is_part_of_the_training_time(
+    tmp_path: Path, data: DataSet, sandbox: BubblewrapSandbox
+) -> None:
+    late = """
+import threading
+
+wait = threading.Event().wait
+honest_state, honest_build = Trainer.state, build
+Trainer.state = lambda self: (wait(0.2), honest_state(self))[1]
+
+
+def build(**shape):
+    trainer = honest_build(**shape)
+    trainer.model.register_state_dict_pre_hook(lambda *_: wait(0.2))
+    return trainer
+"""
+    result = host.train(job(with_code(tmp_path / "recipe", late)), sandbox=sandbox, data=data)
+    assert result.plan.boundaries == (0, 2, 4, 6)
+    assert result.training_s > 4 * 0.2
 
 
 def test_a_stretch_outside_the_plan_is_our_mistake(data: DataSet, sandbox: BubblewrapSandbox) -> None:

@@ -46,6 +46,16 @@ def test_tokens_are_counted_by_the_stage_of_each_step() -> None:
         transcript.verify(data, replace(STAGED, packing="best_fit"))
 
 
+def test_the_root_is_the_same_however_often_it_was_asked_for_on_the_way() -> None:
+    writer = TranscriptWriter(seed=5, plan=PLAN, start_step=0, start_state=STATES[0])
+    roots = [writer.root]
+    for entry in open_envelope(TAG, written().to_bytes(), limit=10_000)["entries"]:
+        writer.append(step=entry[0], loss=entry[2], gradient_norm=entry[3], boundary=entry[4])
+        roots += [writer.root, writer.root]
+    assert len(set(roots)) == 1 + PLAN.steps
+    assert roots[-1] == written().root
+
+
 def test_one_bit_of_one_loss_changes_the_root() -> None:
     bits = struct.unpack("<q", struct.pack("<d", 2.5))[0] + 1
     moved = struct.unpack("<d", struct.pack("<q", bits))[0]

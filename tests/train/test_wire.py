@@ -34,6 +34,16 @@ def test_a_frame_reads_back_as_it_was_written(rows: list[tuple[str, bytes]], num
     assert [(tensor.name, bytes(tensor.data)) for tensor in read.tensors] == rows
 
 
+@given(st.lists(st.sampled_from([0, 1, 9, wire.SMALL_BYTES, wire.SMALL_BYTES + 1]), max_size=8))
+def test_small_buffers_are_put_together_and_large_ones_are_not_copied(sizes: list[int]) -> None:
+    parts = [bytes([number]) * size for number, size in enumerate(sizes)]
+    joined = wire.joined(parts)
+    assert b"".join(joined) == b"".join(parts)
+    large = [part for part in parts if len(part) > wire.SMALL_BYTES]
+    assert [part for part in joined if any(part is one for one in large)] == large
+    assert len(joined) <= 2 * len(large) + 1
+
+
 @given(rows=TENSORS, changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=4))
 def test_a_damaged_frame_is_a_wire_error_or_another_frame(rows: list[tuple[str, bytes]], changes: list[tuple[int, int]]) -> None:
     data = bytearray(frame(rows, {"more": False}))
