@@ -142,6 +142,8 @@ class SandboxLimits:
     timeout_s: float
     """Wall-clock deadline for the whole life of the sandbox."""
     threads: int = 1
+    gpus: int = 0
+    """The first so many GPUs of the machine are inside; memory is then that of the machine, not of the cards."""
     ranks: int = 1
     """Processes that train together over the sandbox's own loopback; one has no sockets at all."""
 

@@ -96,7 +96,8 @@ class GPT(nn.Module):
     def __init__(self, config: SimpleNamespace, *, width: int, sequence: int, vocabulary: int) -> None:
         super().__init__()
         _, depth, head = max(row for row in SCALES if row[0] <= max(width, SCALES[0][0]))
-        self.dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        half = config.precision == "bf16" or (config.precision == "auto" and torch.get_default_device().type == "cuda")
+        self.dtype = torch.bfloat16 if half else torch.float32
         self.sequence, self.soft_cap, self.fused_loss = sequence, config.soft_cap, config.fused_loss == "on"
         self.embedding = nn.Embedding(vocabulary, width)
         self.blocks = nn.ModuleList(Block(config, width, head) for _ in range(depth))

@@ -6,13 +6,13 @@ A run has a directory. It can be killed at any time and goes on with ``--resume`
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
+from ralph.agent import knobs
 from ralph.cli.output import JsonOption, Meter, emit, progress
 from ralph.cli.snapshots import Snapshots
 from ralph.config import default_home, load_config, load_profile
@@ -24,10 +24,12 @@ from ralph.evaluate.estimator import bits_per_byte
 from ralph.protocol.canonical import digest, open_envelope
 from ralph.protocol.data import DataManifest
 from ralph.protocol.network import LADDER
+from ralph.protocol.patch import RecipeTree
 from ralph.protocol.rules import Rung
 from ralph.repository.genesis import genesis_recipe
 from ralph.repository.genesis import variant as configured
 from ralph.repository.trees import materialise, read_tree
+from ralph.sandbox import gpu
 from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.sandbox.limits import limits_for
 from ralph.sandbox.options import Program
@@ -75,9 +77,9 @@ def train(
     journal = journal_of(directory, run, resume=resume)
     with tempfile.TemporaryDirectory(prefix="ralph-train-") as folder:
         materialise(tree, Path(folder) / "recipe")
-        limits = replace(limits_for(scale), ranks=ranks)
+        limits = limits_for(scale, ranks=ranks)
         job = RunJob(recipe=Path(folder) / "recipe", rung=scale, seed=seed, vocabulary=opened.vocabulary, limits=limits)
-        best = _best_product(job, run)
+        best = _best_product(job, run, tree)
         with progress(f"train {scale.name}", quiet=json) as meter, _sink(track, directory, run) as sink:
             measured = (
                 Snapshots(directory, job=job, sandbox=BubblewrapSandbox(), data=opened, rows=rows, resume=resume) if snapshots else None
@@ -104,7 +106,7 @@ def _opened(name: str, data: Path | None, config: Path | None) -> tuple[Rung, Da
     scale = next((one for one in ladder if one.name == name), None)
     if scale is None:
         raise ConfigurationError(f"there is no rung {name!r}; the ladder has {', '.join(one.name for one in ladder)}")
-    host.check_device(scale)
+    gpu.require(limits_for(scale).gpus)
     return scale, open_data(data, expect=expect or read_manifest(data, DataManifest).digest())
 
 
@@ -121,15 +123,17 @@ def _sink(track: Track | None, directory: Path, run: Identity) -> Iterator[Sink 
         sink.close()
 
 
-def _best_product(job: RunJob, run: Identity) -> float:
-    """Return floating-point operations per second of this machine's best matrix product at a rank's shapes, times the ranks."""
+def _best_product(job: RunJob, run: Identity, tree: RecipeTree) -> float:
+    """Return operations per second of this machine's best matrix product at a rank's shapes and in the recipe's type, times the ranks."""
     fixed, rung, ranks = host.fixed_plan(job), job.rung, job.limits.ranks
     shapes = Shapes.of(rows=fixed.batch_rows // ranks, sequence=fixed.sequence, width=rung.width, vocabulary=job.vocabulary)
-    machine = {name: run[name] for name in ("python", "torch", "processor")} | {"shapes": repr(shapes)}
-    place = default_home() / "calibration" / f"{rung.name}.json"
-    box = BubblewrapSandbox(program=Program(module=calibration.MODULE))
-    one = replace(job.limits, ranks=1)
-    return ranks * calibration.remembered(place, machine, lambda: calibration.calibrate(box, shapes, one)).product_flops
+    precision = next((knob.value for knob in knobs.read(tree) if knob.name == "precision"), "auto")
+    dtype = "bf16" if precision == "bf16" or (precision == "auto" and rung.device == "cuda") else "f32"
+    machine = {name: run[name] for name in ("python", "torch", "processor")} | {"shapes": repr(shapes), "dtype": dtype}
+    place = default_home() / "calibration" / f"{rung.name}-{dtype}.json"
+    box, one = BubblewrapSandbox(program=Program(module=calibration.MODULE)), limits_for(rung)
+    found = calibration.remembered(place, machine, lambda: calibration.calibrate(box, shapes, one, device=rung.device, dtype=dtype))
+    return ranks * found.product_flops
 
 
 def _run(
@@ -171,6 +175,7 @@ def _value(result: RunResult, val_bpb: float, tree: bytes, rung: Rung, documents
         "total_tokens_M": result.plan.tokens / 1e6,
         "num_steps": result.plan.steps,
         "num_params_M": result.parameters / 1e6,
+        "depth": result.depth,
     }
 
 
@@ -196,3 +201,4 @@ def _lines(value: dict[str, Any]) -> Iterator[str]:
     yield f"total_tokens_M:   {value['total_tokens_M']:.3f}"
     yield f"num_steps:        {value['num_steps']}"
     yield f"num_params_M:     {value['num_params_M']:.6f}"
+    yield f"depth:            {value['depth']}"

@@ -232,6 +232,7 @@ class Exam:
                 "steps": fixed.steps,
                 "threads": limits.threads,
                 "seed": SEED,
+                "device": self.rung.device,
             }
         )
         if built.parameters > self.rung.max_parameters:

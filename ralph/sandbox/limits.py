@@ -18,10 +18,27 @@ MAX_FILES = 256
 """Files of a recipe that the launcher copies in; each costs one descriptor during the launch."""
 MAX_COPIED_BYTES = 16 * MEBIBYTE
 """Bytes of all copied files together."""
+GPU_HOST_BYTES = 32 * 1024 * MEBIBYTE
+"""Memory of the machine, not of the card: CUDA, the compiler and its processes."""
+GPU_PROCESSES = 512
+GPU_OPEN_FILES = 4096
+GPU_TMP_BYTES = 4 * 1024 * MEBIBYTE
+"""Compiled kernels and what the compilers leave lying about."""
 
 
-def limits_for(rung: Rung) -> SandboxLimits:
-    """Return the limits for one training or scoring run at ``rung``."""
+def limits_for(rung: Rung, *, ranks: int = 1) -> SandboxLimits:
+    """Return the limits for one training or scoring run at ``rung``, of so many processes that train together."""
+    if rung.device == "cuda":
+        return SandboxLimits(
+            memory_bytes=GPU_HOST_BYTES,
+            processes=GPU_PROCESSES,
+            open_files=GPU_OPEN_FILES,
+            file_bytes=GPU_TMP_BYTES,
+            tmp_bytes=GPU_TMP_BYTES,
+            timeout_s=float(rung.timeout_s),
+            ranks=ranks,
+            gpus=ranks,
+        )
     return SandboxLimits(
         memory_bytes=rung.max_memory_bytes,
         processes=PROCESSES,
@@ -29,4 +46,5 @@ def limits_for(rung: Rung) -> SandboxLimits:
         file_bytes=FILE_BYTES,
         tmp_bytes=TMP_BYTES,
         timeout_s=float(rung.timeout_s),
+        ranks=ranks,
     )

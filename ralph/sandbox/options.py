@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ralph.interfaces import SandboxLimits
+from ralph.sandbox import gpu
 from ralph.sandbox.files import Copied
 from ralph.sandbox.identity import Launch
 from ralph.sandbox.interpreter import Interpreter
 from ralph.sandbox.seccomp import PROGRAMS, RANKS_PROGRAMS
 
+UNLIMITED = -1
+"""RLIM_INFINITY of getrlimit(2)."""
 WORKER = "/worker"
 RECIPE = "/recipe"
 TMP = "/tmp"  # noqa: S108 - a path inside the sandbox
@@ -75,11 +78,11 @@ def options(
     result = [*_NAMESPACES, "--hostname", "worker", "--info-fd", str(info)]
     for name, value in _environment(limits.threads):
         result += ["--setenv", name, value]
-    for path in interpreter.system:
+    for path in interpreter.system if not limits.gpus else ():
         result += ["--ro-bind", str(path), str(path)]
     if _LIB64.is_symlink():
         result += ["--symlink", str(_LIB64.readlink()), str(_LIB64)]
-    result += _SKELETON
+    result += [*_SKELETON, *gpu.options(limits.gpus)]
     result += ["--bind", launch.tmp, TMP] if launch.tmp else ["--size", str(limits.tmp_bytes), "--tmpfs", TMP]
     for source, target in zip(launch.sources, targets, strict=True):
         result += ["--ro-bind", source, target]
@@ -93,7 +96,8 @@ def options(
 def command(*, interpreter: Interpreter, program: Program, limits: SandboxLimits) -> tuple[str, ...]:
     """Return the command line that bubblewrap executes inside; it can be read there."""
     together = (limits.processes * limits.ranks, limits.open_files * limits.ranks)  # every rank is joined to every other one
-    values = (limits.memory_bytes, *together, limits.file_bytes)
+    address_space = UNLIMITED if limits.gpus else limits.memory_bytes  # CUDA reserves more addresses than there is memory
+    values = (address_space, *together, limits.file_bytes)
     # -I would also ignore PYTHONHASHSEED; with an environment made here, -s -S -P leave nothing else of it to fear
     python = (str(interpreter.executable), "-s", "-S", "-P", "-B", f"{WORKER}/bootstrap.py")
     return (*python, *(str(value) for value in values), program.module, program.function, WORKER, *package_folders(interpreter))

@@ -25,6 +25,8 @@ LAUNCH_SLACK_S = 5.0
 """The sandbox's own deadline began this much before ours at most; a stall so close to the end is put down to the deadline."""
 SMALL_BYTES = 16 * 1024
 """Limit of a reply without tensors, and room for the header of one with tensors that are few and known."""
+MOST_IN_FLIGHT = 4
+"""Answers that a worker may have given before it failed and that were not read yet."""
 MAX_DETAIL = 2000
 MAX_FLOPS = 1 << 62
 """What is printed of a recipe's own count of its operations."""
@@ -42,6 +44,8 @@ class Built:
     parameters: int
     flops_per_token: int
     """0 when the recipe does not say."""
+    depth: int
+    """Blocks; 0 when the recipe does not say."""
 
 
 HELLO_FIELDS: Mapping[str, type] = {"python": str, "torch": str, "cpu": str, "threads": int}
@@ -92,8 +96,11 @@ class WorkerChannel:
         return self._ready()
 
     def send_batch(self, batch: Parts) -> None:
-        """Hand over what ``pack_batch`` made."""
-        self._send_parts(batch)
+        """Hand over what ``pack_batch`` made. A worker that failed meanwhile has said so before it stopped listening."""
+        try:
+            self._send_parts(batch)
+        except UntrustedInputError as error:
+            raise self._last_word(error) from error
 
     def stepped(self, step: int) -> tuple[bytes, bytes]:
         """Wait until the step is made; return the bits of its loss and of its gradient norm."""
@@ -138,8 +145,9 @@ class WorkerChannel:
         return values
 
     def _ready(self) -> Built:
-        header = self._reply(wire.Kind.READY, {"parameters": int, "flops_per_token": int}, limit=SMALL_BYTES).header
-        return Built(parameters=header["parameters"], flops_per_token=min(max(header["flops_per_token"], 0), MAX_FLOPS))
+        header = self._reply(wire.Kind.READY, {"parameters": int, "flops_per_token": int, "depth": int}, limit=SMALL_BYTES).header
+        flops, depth = (min(max(header[name], 0), MAX_FLOPS) for name in ("flops_per_token", "depth"))
+        return Built(parameters=header["parameters"], flops_per_token=flops, depth=depth)
 
     def _send(self, kind: wire.Kind, header: Mapping[str, Any] | None = None, tensors: Sequence[wire.Tensor] = ()) -> None:
         self._send_parts(wire.joined(wire.pack(kind, header, tensors)))
@@ -171,6 +179,18 @@ class WorkerChannel:
         if {name: type(value) for name, value in frame.header.items()} != fields:
             raise UntrustedInputError("RUN-SHAPE", f"{kind.name} has other fields than {sorted(fields)}")
         return frame
+
+    def _last_word(self, error: UntrustedInputError) -> UntrustedInputError:
+        """Return the failure that is still to be read from a worker that no longer listens, else ``error``."""
+        self._deadline = min(time.monotonic() + LAUNCH_SLACK_S, self._run_deadline)
+        try:
+            for _ in range(MOST_IN_FLIGHT):
+                frame = wire.read(self._receive, limit=SMALL_BYTES)
+                if frame.kind is wire.Kind.FAILED:
+                    return _failure(frame.header)
+        except (wire.WireError, UntrustedInputError):
+            pass  # there is no such frame
+        return error
 
     def _receive(self, size: int) -> memoryview:
         view = memoryview(bytearray(size))

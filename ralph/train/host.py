@@ -19,7 +19,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -31,6 +31,7 @@ from ralph.errors import ConfigurationError, UntrustedInputError
 from ralph.interfaces import Sandbox, SandboxedWorker, SandboxSpec
 from ralph.protocol.canonical import envelope
 from ralph.protocol.rules import Rung
+from ralph.sandbox import gpu
 from ralph.train import budget, finite, safetensors, segments, wire
 from ralph.train.channel import Parts, WorkerChannel, pack_batch
 from ralph.train.journal import Journal, Past
@@ -48,6 +49,8 @@ STATE_EXTRA = 1 << 20
 """Numbers a state may hold beside those: counters, states of generators."""
 BATCHES_AHEAD = 32
 """Batches that are made in one go."""
+IN_FLIGHT: Mapping[str, int] = {"cpu": 1, "cuda": 2}
+"""Device -> batches that the worker may have at a time: a GPU is given the next step before it has finished one."""
 
 logger = logging.getLogger(__name__)
 
@@ -63,12 +66,6 @@ def state_limits(rung: Rung) -> TensorLimits:
     return TensorLimits(numbers=numbers, size_bytes=8 * numbers)
 
 
-def check_device(rung: Rung) -> None:
-    """Raise ConfigurationError for a rung that this release cannot run."""
-    if rung.device != "cpu":
-        raise ConfigurationError(f"rung {rung.name} trains on a GPU, and this release runs the rungs of CPUs only: C1, C2 and C3")
-
-
 def fixed_plan(job: RunJob) -> Plan:
     """Return what a job will do.
 
@@ -76,7 +73,7 @@ def fixed_plan(job: RunJob) -> Plan:
         UntrustedInputError: ``RUN-BUDGET`` or ``RUN-IMPORT``.
         ConfigurationError: A rung or a number of ranks that this job cannot run with.
     """
-    check_device(job.rung)
+    gpu.require(job.limits.gpus)
     fixed = plan(job.recipe, job.rung)
     for stage in fixed.stages:
         if stage.batch_rows % job.limits.ranks:
@@ -122,7 +119,7 @@ class TrainingRun:
         self._job, self._worker = job, worker
         self._started, self._started_cpu = time.monotonic(), time.thread_time()
         self._waits_ns = self._handed_ns = 0
-        self._served = hashlib.sha256()
+        self._served, self._sent, self._ahead = hashlib.sha256(), 0, deque[Parts]()
         self.channel = WorkerChannel(worker, deadline_s=job.limits.timeout_s, reply_timeout_s=job.reply_timeout_s)
         self._order = TrainingOrder(data, seed=job.seed, stages=fixed.stages, mixture=dict(fixed.mixture), packing=fixed.packing)
 
@@ -154,6 +151,7 @@ class TrainingRun:
         if not 0 <= first <= last <= self.plan.steps or (first == last and past is None):
             raise ConfigurationError(f"cannot run from step {first} to {last} of {self.plan.steps}")
         self._replay(first)
+        self._sent = first
         hello = self.channel.hello()
         built = self.channel.setup(self._setup_header())
         budget.check_parameters(built.parameters, self.rung)
@@ -168,34 +166,44 @@ class TrainingRun:
                 journal.advance(log.writer, log.microseconds)
             if on_step is not None:
                 on_step(log.report(wall_s=time.monotonic() - started))
-        return self._result(log, hello)
+        return self._result(log, hello, built.depth)
 
     def _steps(self, first: int, last: int, boundaries: frozenset[int], log: RunLog) -> Iterator[Made]:
         """Yield every step, checked; where no state is due, when the worker is busy with the next one."""
-        ahead, owed, answered_ns = deque(self._packed(first, first + 1)), None, 0
+        begun_ns, owed, answered_ns = deque[int](), None, 0
         for step in range(first + 1, last + 1):
-            begun_ns = time.perf_counter_ns()
-            self.channel.send_batch(ahead.popleft())
-            self._waits_ns += time.perf_counter_ns() - answered_ns - self._handed_ns if answered_ns else 0
-            self._handed_ns = 0
+            self._hand_out(step, last, boundaries, begun_ns, answered_ns)
             if owed is not None:
                 yield owed
-            if not ahead:
-                ahead.extend(self._packed(step, min(step + BATCHES_AHEAD, last)))
+            self._make_ahead(last)
             loss, norm = self.channel.stepped(step)
-            answered_ns = time.perf_counter_ns()
-            owed = Made(step, loss, norm, begun_ns, answered_ns)
+            before_ns, answered_ns = answered_ns, time.perf_counter_ns()
+            owed = Made(step, loss, norm, max(begun_ns.popleft(), before_ns), answered_ns)
             log.check(owed)
             if step in boundaries or step == last:
                 yield owed
                 owed = None
 
-    def _packed(self, after: int, until: int) -> Iterator[Parts]:
-        """Yield the frames of the batches of the steps ``after`` + 1 to ``until``, in the order in which they are served."""
-        for step in range(after, until):
+    def _hand_out(self, step: int, last: int, boundaries: frozenset[int], begun_ns: "deque[int]", answered_ns: int) -> None:
+        """Send the batch of ``step``, and further ones up to the next boundary while the worker may have more."""
+        end = min([step + IN_FLIGHT[self.rung.device] - 1, last, *(boundary for boundary in boundaries if boundary >= step)])
+        while self._sent < end:
+            self._make_ahead(self._sent + 1)
+            begun_ns.append(time.perf_counter_ns())
+            self.channel.send_batch(self._ahead.popleft())
+            self._sent += 1
+            if self._sent == step and answered_ns:
+                self._waits_ns += time.perf_counter_ns() - answered_ns - self._handed_ns
+        self._handed_ns = 0
+
+    def _make_ahead(self, last: int) -> None:
+        """Make frames of the next batches, many in one go, when there is none at hand."""
+        if self._ahead or self._sent >= last:
+            return
+        for step in range(self._sent, min(self._sent + BATCHES_AHEAD, last)):
             batch = self._order.batch(step)
             self._served.update(_little_endian(batch))
-            yield pack_batch(step + 1, batch)
+            self._ahead.append(pack_batch(step + 1, batch))
 
     def claim(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
         """Return the claimed losses float64[R, T] of rows int32[R, T+1] under the model as it is now."""
@@ -239,7 +247,7 @@ class TrainingRun:
         finite.check(tensors)
         return safetensors.dump(tensors), sum(math.prod(tensor.shape) for tensor in tensors)
 
-    def _result(self, log: RunLog, hello: dict[str, str | int]) -> RunResult:
+    def _result(self, log: RunLog, hello: dict[str, str | int], depth: int) -> RunResult:
         asked = time.perf_counter_ns()
         weights, parameters = self._weights()
         log.microseconds[-1] += (time.perf_counter_ns() - asked) // 1000
@@ -262,6 +270,7 @@ class TrainingRun:
             weights_digest=hashlib.sha256(weights).digest(),
             parameters=parameters,
             flops_per_token=log.flops_per_token,
+            depth=depth,
             final_loss_nats=sum(tail) / len(tail),
             losses=tuple(losses),
             gradient_norms=tuple(log.writer.gradient_norms),

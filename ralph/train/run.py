@@ -66,6 +66,8 @@ class RunResult:
     parameters: int
     flops_per_token: int
     """Floating-point operations, as the recipe says; 0 when it does not."""
+    depth: int
+    """Blocks, as the recipe says; 0 when it does not."""
     final_loss_nats: float
     """Mean training loss of the last tenth of the steps."""
     losses: tuple[float, ...] = field(repr=False)

@@ -58,7 +58,7 @@ class Kind(IntEnum):
     HELLO = 100
     """{python, torch, cpu, threads}: sent once at start, before the recipe is imported."""
     READY = 101
-    """{parameters, flops_per_token}: the recipe is built or the weights are loaded."""
+    """{parameters, flops_per_token, depth}: the recipe is built or the weights are loaded."""
     STEPPED = 102
     """{step, loss, gradient_norm}: the two numbers as 8-byte little-endian float64 bytes."""
     TENSORS = 103

@@ -1,6 +1,7 @@
 """The worker's end of the channel: whole frames over one inherited descriptor, and tensors in and out of them."""
 
 import os
+import select
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -35,6 +36,10 @@ class Channel:
     def read(self) -> wire.Frame:
         """Return the next frame."""
         return wire.read(self._receive)
+
+    def waiting(self) -> bool:
+        """Return whether the host has sent something that was not read yet."""
+        return bool(select.select([self._fd], [], [], 0)[0])
 
     def send(self, kind: wire.Kind, header: Mapping[str, Any] | None = None, tensors: Iterable[wire.Tensor] = ()) -> None:
         """Send one frame."""
@@ -79,6 +84,7 @@ def from_wire(tensor: wire.Tensor) -> torch.Tensor:
 
 
 def tokens_from_wire(tensor: wire.Tensor) -> torch.Tensor:
-    """Return received tokens as the int64 that recipes work with."""
-    array = np.frombuffer(tensor.data, dtype="<i4").astype(np.int64)
-    return torch.from_numpy(array).reshape(tensor.shape)
+    """Return received numbers as the int64 that recipes work with, on the device where they work."""
+    tokens = torch.from_numpy(np.frombuffer(tensor.data, dtype="<i4").astype(np.int64)).reshape(tensor.shape)
+    device = torch.get_default_device()
+    return tokens if device.type == "cpu" else tokens.pin_memory().to(device, non_blocking=True)

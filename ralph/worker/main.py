@@ -10,10 +10,11 @@ import os
 import platform
 import sys
 import traceback
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-if "torch" not in sys.modules:  # docs/adr/0007: a third of torch's import is for compilers, and no rung compiles
+if "torch" not in sys.modules and not Path("/dev/nvidiactl").exists():  # docs/adr/0007: a third of the import is for compilers
     sys.modules["torch._meta_registrations"] = ModuleType("torch._meta_registrations")
 
 import torch
@@ -59,18 +60,21 @@ class _Session:
         self._vocabulary = header["vocabulary"]
         self._loaded: dict[str, torch.Tensor] = {}
         torch.set_num_threads(header["threads"])
+        if header["device"] != "cpu":
+            torch.set_default_device(header["device"])  # the recipe makes its tensors there and need not know
         randomness.seed_everything(header["seed"])
         sys.path.insert(0, recipe)
         build = importlib.import_module("train").build
         shape = {name: header[name] for name in ("width", "sequence", "vocabulary", "steps", "batch_rows")}
         self._trainer: Any = build(**shape)
+        self._steps = training.Steps(channel, self._trainer)
         self._ready()
 
     def answer(self, frame: wire.Frame) -> bool:
         """Answer one frame; return whether there may be another."""
         match frame.kind:
             case wire.Kind.BATCH:
-                training.step(self._channel, self._trainer, frame)
+                self._steps.make(frame)
             case wire.Kind.STATE:
                 self._channel.send_tensors(training.state(self._trainer))
             case wire.Kind.WEIGHTS:
@@ -98,8 +102,8 @@ class _Session:
 
     def _ready(self) -> None:
         parameters = sum(tensor.numel() for tensor in self._trainer.model.state_dict().values())
-        flops = int(getattr(self._trainer, "flops_per_token", 0))
-        self._channel.send(wire.Kind.READY, {"parameters": parameters, "flops_per_token": flops})
+        told = {name: int(getattr(self._trainer, name, 0)) for name in ("flops_per_token", "depth")}
+        self._channel.send(wire.Kind.READY, {"parameters": parameters, **told})
 
 
 def _hello() -> dict[str, Any]:

@@ -26,12 +26,14 @@ def capture() -> dict[str, torch.Tensor]:
         PREFIX + "python.gauss": torch.tensor([gauss is not None, gauss or 0.0], dtype=torch.float64),
         PREFIX + "numpy": torch.from_numpy(np.append(key, position).astype(np.int64)),
         PREFIX + "numpy.gauss": torch.tensor([has_gauss, cached], dtype=torch.float64),
-    }
+    } | ({PREFIX + "cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {})  # type: ignore[no-untyped-call] # torch has no annotation here
 
 
 def restore(state: Mapping[str, torch.Tensor]) -> None:
     """Set all three generators to captured states."""
     torch.set_rng_state(state[PREFIX + "torch"])
+    if PREFIX + "cuda" in state:
+        torch.cuda.set_rng_state(state[PREFIX + "cuda"])
     present, gauss = state[PREFIX + "python.gauss"].tolist()
     random.setstate((3, tuple(state[PREFIX + "python"].tolist()), gauss if present else None))
     *key, position = state[PREFIX + "numpy"].tolist()

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 
 from ralph.train import wire
@@ -29,7 +28,7 @@ def claim(channel: Channel, model: Any, vocabulary: int, frame: wire.Frame) -> N
 def probe(channel: Channel, model: Any, vocabulary: int, frame: wire.Frame) -> None:
     """Answer the float64 logits of the token after ``positions[r]`` of every row r."""
     tokens = tokens_from_wire(frame.tensors[0])
-    positions = torch.from_numpy(np.frombuffer(frame.tensors[1].data, dtype="<i4").astype(np.int64))
+    positions = tokens_from_wire(frame.tensors[1])
     with _evaluating(model):
         logits = _logits(model, tokens, vocabulary)[torch.arange(len(positions)), positions].double()
     channel.send(wire.Kind.LOGITS, {}, [to_wire("logits", logits)])

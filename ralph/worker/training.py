@@ -1,6 +1,7 @@
 """Train through the recipe's Trainer: one step at a time, states out and in."""
 
 import struct
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,11 +12,38 @@ from ralph.worker import randomness
 from ralph.worker.channel import Channel, ShapeError, tokens_from_wire
 
 
-def step(channel: Channel, trainer: Any, frame: wire.Frame) -> None:
-    """Train on the batch in ``frame`` and report its loss and gradient norm."""
-    loss, norm = trainer.step(tokens_from_wire(frame.tensors[0]))
-    reply = {"step": frame.header["step"], "loss": _number(loss), "gradient_norm": _number(norm)}
-    channel.send(wire.Kind.STEPPED, reply)
+class Steps:
+    """Makes steps and reports their losses and gradient norms.
+
+    A GPU works behind the program that feeds it. While another batch is at hand, the newest step is therefore reported only once
+    the next one has been handed to the device: nothing waits for a number but the report itself.
+    """
+
+    def __init__(self, channel: Channel, trainer: Any) -> None:
+        self._channel, self._trainer = channel, trainer
+        self._owed: deque[tuple[int, Any, Any]] = deque()
+
+    def make(self, frame: wire.Frame) -> None:
+        """Train on the batch in ``frame``; report every step whose numbers are due."""
+        loss, norm = self._trainer.step(tokens_from_wire(frame.tensors[0]))
+        self._owed.append((frame.header["step"], _on_its_way(loss), _on_its_way(norm)))
+        late = 1 if torch.get_default_device().type != "cpu" and self._channel.waiting() else 0
+        while len(self._owed) > late:
+            step, (loss, _), (norm, arrived) = self._owed.popleft()
+            if arrived is not None:
+                arrived.synchronize()  # the norm is copied after the loss
+            self._channel.send(wire.Kind.STEPPED, {"step": step, "loss": _number(loss), "gradient_norm": _number(norm)})
+
+
+def _on_its_way(value: Any) -> tuple[Any, Any]:
+    """Start to copy a number from the device, if it is there; return it and what to wait for."""
+    if not isinstance(value, torch.Tensor) or not value.is_cuda:
+        return value, None
+    number = torch.empty((), dtype=torch.float64, device="cpu", pin_memory=True)
+    number.copy_(value.detach().double(), non_blocking=True)
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call] # torch has no annotation here
+    arrived.record()
+    return number, arrived
 
 
 def state(trainer: Any) -> dict[str, torch.Tensor]:

@@ -240,7 +240,7 @@ def test_ranks_that_cannot_share_a_batch(small_data: Path, tmp_path: Path) -> No
 
 def test_a_rung_of_gpus(small_data: Path, tmp_path: Path) -> None:
     words = ("train", "--data", small_data / "public", "--out", tmp_path / "run", "--rung", "S1")
-    assert_refused(ralph(*words), 3, "OPS-CONFIG", "S1 trains on a GPU", "C1, C2 and C3")
+    assert_refused(ralph(*words), 3, "OPS-CONFIG", "trains on an NVIDIA GPU", "no /dev/nvidia0", "C1 to C3")
 
 
 @pytest.mark.parametrize(

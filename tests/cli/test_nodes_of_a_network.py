@@ -122,6 +122,7 @@ def test_the_same_training_gives_the_same_root_and_prints_the_summary(network: P
         "training_seconds",
         "total_seconds",
         "peak_memory_mb",
+        "depth",
         "mfu_percent",
         "total_tokens_M",
         "num_steps",

@@ -174,3 +174,17 @@ def test_a_run_over_the_deadline_of_the_judges_is_deferred(tmp_path: Path, data:
     rung = material.RUNG.model_copy(update={"timeout_s": 4})
     with pytest.raises(InfrastructureError):
         host.train(material.job(recipe, rung=rung), sandbox=sandbox, data=data)
+
+
+def test_a_worker_that_has_more_than_one_batch_trains_the_same_and_fails_with_its_own_reason(
+    tmp_path: Path, data: DataSet, sandbox: BubblewrapSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, which is given the next step before it has finished one."""
+    one = host.train(material.job(), sandbox=sandbox, data=data)
+    monkeypatch.setattr(host, "IN_FLIGHT", {"cpu": 3})
+    several = host.train(material.job(), sandbox=sandbox, data=data)
+    assert (several.weights, several.transcript, several.served_digest) == (one.weights, one.transcript, one.served_digest)
+    recipe = material.with_code(tmp_path / "recipe", STEP.format(body="if self.count == 3: raise ValueError('a reason of its own')"))
+    with pytest.raises(UntrustedInputError, match="a reason of its own") as refusal:
+        host.train(material.job(recipe), sandbox=sandbox, data=data)
+    assert refusal.value.code == "RUN-CRASH"

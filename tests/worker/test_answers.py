@@ -108,7 +108,7 @@ def test_logits_of_another_shape_are_named(wrong: Callable[[torch.Tensor], objec
 def test_a_step_reports_its_number_and_the_bits_of_both_figures(ends: tuple[Channel, Reply]) -> None:
     channel, reply = ends
     rows = tokens(2, 4)
-    training.step(channel, Counting(), request(wire.Kind.BATCH, tokens=rows))
+    training.Steps(channel, Counting()).make(request(wire.Kind.BATCH, tokens=rows))
     answer = reply()
     assert answer.header == {"step": 5, "loss": np.float64(rows.mean()).tobytes(), "gradient_norm": np.float64(2.0).tobytes()}
 
