@@ -1,4 +1,7 @@
-"""What each piece of the strong configuration is worth: with and without it, on the same seeds."""
+"""What each piece of the recipe is worth: the strong configuration without it, or with it, on the same seeds.
+
+A piece is decided on the first rung where its 95 % interval over seeds excludes zero; what is not decided there is tried on the next.
+"""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -22,46 +25,85 @@ from ralph_devnet.bench.world import devnet, scratch
 RUNGS = ("C2", "C3")
 TOGETHER = 2
 """Runs beside each other."""
-NEVER_OFF = frozenset({"muon_rate", "muon_momentum", "embedding_rate", "head_rate", "learning_rate", "matrix_std", "embedding_std"})
-"""Numbers of the strong configuration that are tuned together and are no piece of their own."""
+Knobs = Mapping[str, Scalar]
+
+WITHOUT: Mapping[str, Sequence[str]] = {
+    "rotary positions": ["position"],
+    "Muon": ["optimizer"],
+    "zero initial values": ["zero_init"],
+    "value embedding": ["value_embedding"],
+    "windows": ["window_pattern", "window_warmup"],
+    "window pattern": ["window_pattern"],
+    "window warm-up": ["window_warmup"],
+    "short rows first": ["early_tokens"],
+    "half batch": ["batch_rows"],
+    "warmdown": ["warmdown", "warmdown_floor"],
+    "warmdown floor": ["warmdown_floor"],
+    "rates of embedding and head": ["embedding_rate", "head_rate"],
+    "more documentation": ["mixture_code", "mixture_docs"],
+}
+"""Piece of the strong configuration -> its knobs, which are put back to what genesis has."""
+WITH: Mapping[str, Knobs] = {
+    "ungated value embedding": {"value_embedding": "on"},
+    "QK norm": {"qk_norm": "on"},
+    "QK norm with gain": {"qk_norm": "on", "qk_gain": 3.0},
+    "squared ReLU": {"activation": "relu2"},
+    "soft cap": {"soft_cap": 15},
+    "lambdas": {"lambdas": "on", "others_rate": 0.03},
+    "Polar Express": {"orthogonaliser": "polar"},
+    "momentum warm-up": {"momentum_warmup": 0.3},
+    "weight decay": {"weight_decay": 0.1},
+    "cautious weight decay": {"weight_decay": 0.1, "cautious_decay": "on"},
+    "weight decay of matrices only": {"weight_decay": 0.1, "embedding_decay": 0.0, "head_decay": 0.0},
+    "betas of the head": {"head_beta1": 0.9, "head_beta2": 0.98},
+    "betas of the embedding": {"embedding_beta1": 0.9, "embedding_beta2": 0.98},
+    "best-fit packing": {"packing": "best_fit"},
+    "bfloat16": {"precision": "bf16"},
+    "fused loss": {"fused_loss": "on"},
+}
+"""Piece that the strong configuration leaves out -> knobs that switch it on."""
 
 
 def ablation(context: Context) -> list[Figure]:
-    """Compare genesis, strong, and strong without each piece."""
+    """Compare genesis, strong, strong without each of its pieces, and strong with each of the others."""
     net = devnet(context, "ablation")
     data = open_public_data(load_config(net.config("validator")), net.profile)
     genesis = genesis_recipe()
     strong = variant(genesis, "strong")
-    trees = {"genesis": genesis, **{f"strong without {piece}": tree for piece, tree in without(strong, genesis).items()}}
+    trees = {"genesis": genesis, **trials(strong, genesis)}
     figures = []
     for name in RUNGS:
         rules = net.profile.rules
         bench = Bench(sandbox=BubblewrapSandbox(), data=data, rules=rules, rung=rules.rung(name), scratch=scratch(context, "ablation-runs"))
-        seeds = range(context.repeat)
-        best = values(bench, strong, seeds)
+        best = values(bench, strong, range(context.repeat))
         figures.append(interval(f"{name} strong", best))
-        context.say(f"ablation: {name} strong: {fmean(best):.4f} bpb")
-        for label, tree in trees.items():
-            losses = [other - one for other, one in zip(values(bench, tree, seeds), best, strict=True)]
-            figures.append(interval(f"{name} {label} less strong", losses))
-            context.say(f"ablation: {name} {label}: {fmean(losses):+.4f} bpb")
+        context.say(f"ablation: {name} strong: {figures[-1].median:.4f} bpb")
+        for label, tree in list(trees.items()):
+            found = values(bench, tree, range(context.repeat))
+            figures.append(interval(f"{name} {label} less strong", [other - one for other, one in zip(found, best, strict=True)]))
+            context.say(f"ablation: {name} {label}: {figures[-1].median:+.4f} bpb ({figures[-1].low:+.4f} to {figures[-1].high:+.4f})")
+            if label != "genesis" and not figures[-1].low <= 0 <= figures[-1].high:
+                del trees[label]
     return figures
 
 
-def without(strong: RecipeTree, genesis: RecipeTree) -> Mapping[str, RecipeTree]:
-    """Return piece -> the strong recipe with that knob as genesis has it."""
-    plain: dict[str, Scalar] = {knob.name: knob.value for knob in knobs.read(genesis)} | pieces(genesis)
-    found = {}
-    for knob in knobs.read(strong):
-        tree = knobs.edit(strong, {knob.name: plain[knob.name]}) if knob.name in plain and knob.name not in NEVER_OFF else None
-        if tree is not None and tree.digest() != strong.digest():
-            found[knob.name] = tree
-    return found
+def trials(strong: RecipeTree, genesis: RecipeTree) -> dict[str, RecipeTree]:
+    """Return label -> the strong recipe with something switched off or on."""
+    pieces = {name: table["value"] for name, table in tomllib.loads(genesis.files["pieces.toml"].decode()).items()}
+    plain: dict[str, Scalar] = pieces | {knob.name: knob.value for knob in knobs.read(genesis)}
+    off = {f"without {piece}": changed(strong, {name: plain[name] for name in names}) for piece, names in WITHOUT.items()}
+    on = {f"with {piece}": changed(strong, values) for piece, values in WITH.items()}
+    return off | on
 
 
-def pieces(recipe: RecipeTree) -> dict[str, Scalar]:
-    """Return the value of every knob that a configuration may leave out."""
-    return {name: table["value"] for name, table in tomllib.loads(recipe.files["pieces.toml"].decode()).items()}
+def changed(tree: RecipeTree, values: Knobs) -> RecipeTree:
+    """Return the recipe with other values of knobs, also of those that its configuration leaves out."""
+    declared = {knob.name for knob in knobs.read(tree)}
+    added = "".join(f"\n[{name}]\nvalue = {knobs.literal(value)}\n" for name, value in values.items() if name not in declared)
+    edited = knobs.edit(tree, {name: value for name, value in values.items() if name in declared})
+    if edited is None:
+        raise InfrastructureError(f"the configuration cannot be edited: {dict(values)}")
+    return RecipeTree(files={**edited.files, knobs.PATH: edited.files[knobs.PATH] + added.encode()})
 
 
 def values(bench: Bench, tree: RecipeTree, seeds: Sequence[int]) -> list[float]:

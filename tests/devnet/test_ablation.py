@@ -1,0 +1,40 @@
+"""The ablation changes what it says, one piece at a time."""
+
+import tomllib
+
+import pytest
+
+from ralph.protocol.patch import RecipeTree
+from ralph.repository.genesis import CONFIG, genesis_recipe, variant
+from ralph_devnet.bench.ablation import WITH, WITHOUT, changed, interval, trials
+
+GENESIS = genesis_recipe()
+STRONG = variant(GENESIS, "strong")
+
+
+def settings(tree: RecipeTree) -> dict[str, object]:
+    tables = tomllib.loads(tree.files["pieces.toml"].decode()) | tomllib.loads(tree.files[CONFIG].decode())
+    return {name: table["value"] for name, table in tables.items()}
+
+
+def test_every_trial_differs_from_the_strong_configuration_in_its_own_knobs_only() -> None:
+    found = trials(STRONG, GENESIS)
+    wanted = {f"without {piece}": set(names) for piece, names in WITHOUT.items()}
+    wanted |= {f"with {piece}": set(values) for piece, values in WITH.items()}
+    assert found.keys() == wanted.keys()
+    for label, tree in found.items():
+        before, after = settings(STRONG), settings(tree)
+        differing = {name for name in before | after if before.get(name) != after.get(name)}
+        assert differing, label
+        assert differing <= wanted[label], label
+        assert {path for path in tree.files if tree.files[path] != STRONG.files[path]} == {CONFIG}
+
+
+def test_a_knob_that_is_left_out_is_declared() -> None:
+    tree = changed(GENESIS, {"lambdas": "on", "warmdown": 0.3})
+    assert (settings(tree)["lambdas"], settings(tree)["warmdown"]) == ("on", 0.3)
+
+
+def test_an_interval_of_one_value_is_endless() -> None:
+    assert interval("x", [1.0]).high == float("inf")
+    assert interval("x", [1.0, 2.0, 3.0]).low == pytest.approx(2.0 - 4.3027 / 3**0.5, abs=1e-3)
