@@ -13,6 +13,7 @@ from ralph.errors import ConfigurationError
 from ralph_devnet.bench.ablation import ablation
 from ralph_devnet.bench.data import data_preparation
 from ralph_devnet.bench.demos import demos
+from ralph_devnet.bench.gpu import gpus
 from ralph_devnet.bench.host import host_overhead
 from ralph_devnet.bench.loop import loop_stages
 from ralph_devnet.bench.registry import Benchmark, Context, Figure, machine
@@ -25,6 +26,7 @@ REGISTRY: dict[str, Benchmark] = {
     "scorer": scorer_gain,
     "train": training,
     "ablation": ablation,
+    "gpu": gpus,
     "data": data_preparation,
     "demo": demos,
 }

@@ -57,13 +57,7 @@ def train(settings: dict[str, Any], batches: np.ndarray[Any, np.dtype[np.int32]]
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(settings["seed"])
     model, steps = Peer(settings), len(batches)
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=settings["learning_rate"],
-        betas=(settings["beta1"], settings["beta2"]),
-        weight_decay=settings["weight_decay"],
-        foreach=True,
-    )
+    optimizer = torch.optim.AdamW(_groups(model, settings, steps), betas=(settings["beta1"], settings["beta2"]), foreach=True)
     rising = max(1, math.ceil(settings["warmup"] * steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / rising))
     losses, started = [], 0.0
@@ -80,6 +74,17 @@ def train(settings: dict[str, Any], batches: np.ndarray[Any, np.dtype[np.int32]]
             started = time.perf_counter()
     seconds = time.perf_counter() - started
     return {"losses": losses, "tokens_per_s": (steps - 1) * batches.shape[1] * (batches.shape[2] - 1) / seconds}
+
+
+def _groups(model: Peer, settings: dict[str, Any], steps: int) -> list[dict[str, Any]]:
+    """Return the parameters with the rates and decays that the recipe's rules of scale give them (recipe/README.md)."""
+    embeds = [parameter for name, parameter in model.named_parameters() if name in ("embedding.weight", "position")]
+    products = [parameter for name, parameter in model.named_parameters() if name not in ("embedding.weight", "position")]
+    rate, decay, narrow = settings["learning_rate"], settings["weight_decay"] * 100 / steps, 32 / settings["width"]
+    return [
+        {"params": embeds, "lr": rate, "weight_decay": decay},
+        {"params": products, "lr": rate * narrow, "weight_decay": decay / narrow},
+    ]
 
 
 def _norm(x: torch.Tensor) -> torch.Tensor:

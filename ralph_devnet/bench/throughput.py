@@ -20,7 +20,7 @@ from ralph.data.stages import Stage
 from ralph.errors import InfrastructureError
 from ralph.protocol.canonical import open_envelope
 from ralph.protocol.rules import Rung
-from ralph.repository.genesis import genesis_recipe
+from ralph.repository.genesis import genesis_recipe, variant
 from ralph.repository.trees import materialise
 from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.sandbox.limits import limits_for
@@ -111,11 +111,28 @@ def throughput(context: Context) -> list[Figure]:
     data = open_public_data(load_config(net.config("validator")), net.profile)
     folder = scratch(context, "train-recipe")
     materialise(genesis_recipe(), folder / "recipe")
+    materialise(variant(genesis_recipe(), "strong"), folder / "strong")
     figures = []
     for name in GOALS:
-        course = Course(rung=net.profile.rules.rung(name), recipe=folder / "recipe", data=data, folder=folder)
-        figures += _figures(context, course)
+        genesis, strong = (
+            Course(rung=net.profile.rules.rung(name), recipe=folder / which, data=data, folder=folder) for which in ("recipe", "strong")
+        )
+        figures += [*_figures(context, genesis), *_alone(context, strong)]
     return figures
+
+
+def _alone(context: Context, course: Course) -> list[Figure]:
+    """Measure the strong configuration, which has no peer; what Muon multiplies is not counted as the model's work."""
+    name, speeds, share = course.rung.name, [], []
+    for seed in range(context.repeat):
+        best, run = course.best_product(), course.run(seed)
+        speeds.append(speed(run))
+        share.append(100 * speeds[-1] * run.flops_per_token / best)
+        context.say(f"train: {name} strong run {seed + 1} of {context.repeat}")
+    return [
+        Figure.of(f"{name} strong training", "tokens/s", speeds),
+        Figure.of(f"{name} strong of the best product", "%", share, goal=GOALS[name]),
+    ]
 
 
 def _figures(context: Context, course: Course) -> list[Figure]:
@@ -131,7 +148,7 @@ def _figures(context: Context, course: Course) -> list[Figure]:
             course.peer(course.batches(seed, rows, max(TRIAL_STEPS, fixed.steps * fixed.batch_rows // rows)), threads=threads, seed=seed)
         )
         context.say(f"train: {name} run {seed + 1} of {context.repeat}")
-    speeds = [_speed(run) for run in runs]
+    speeds = [speed(run) for run in runs]
     share = [100 * speed * run.flops_per_token / best for speed, run, best in zip(speeds, runs, products, strict=True)]
     return [
         Figure.of(f"{name} best product at its shapes", "GFLOP/s", [best / 1e9 for best in products]),
@@ -149,10 +166,14 @@ def _figures(context: Context, course: Course) -> list[Figure]:
     ]
 
 
-def _speed(run: RunResult) -> float:
-    """Return tokens per second of the steps after the first, boundaries included."""
-    microseconds: list[int] = open_envelope(host.TIMING_TAG, run.timing, limit=len(run.timing))
-    return (run.plan.tokens - run.plan.tokens_after(1)) / (sum(microseconds[1:]) / 1e6)
+def step_seconds(run: RunResult) -> list[float]:
+    """Return how long every step took, boundaries included."""
+    return [one / 1e6 for one in open_envelope(host.TIMING_TAG, run.timing, limit=len(run.timing))]
+
+
+def speed(run: RunResult) -> float:
+    """Return tokens per second of the steps after the first."""
+    return (run.plan.tokens - run.plan.tokens_after(1)) / sum(step_seconds(run)[1:])
 
 
 def _apart(runs: list[RunResult], peers: list[dict[str, Any]]) -> float:
