@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-# An extra package index for torch. No rung needs a GPU yet, and pip's default for Linux is the CUDA build: several gigabytes that map
+# An extra package index for torch. CPU rungs need no GPU, and pip's default for Linux is the CUDA build: several gigabytes that map
 # more address space than the rungs allow. PyTorch's installation page names the index of the CPU build.
 TORCH_INDEX ?=
 DEMO_OPTIONS ?=
@@ -60,7 +60,7 @@ format: install ## Format the code and apply the safe fixes.
 	$(BIN)/ruff check --fix-only $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-bench: install ## Measure training, evaluation and the cost of the host.
+bench: install ## Measure training, evaluation, data, the recipe's pieces and the cost of the host.
 	$(BIN)/ralph bench $(BENCH_OPTIONS)
 
 docs: install ## Write the generated pages of docs/ again.

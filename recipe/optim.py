@@ -67,6 +67,8 @@ class Muon:
         self.decay, self.cautious, self.coefficients = decay, cautious, coefficients
         self.velocity = [torch.zeros_like(parameter) for parameter in self.parameters]
         shapes = sorted({tuple(parameter.shape) for parameter in self.parameters})
+        on_gpu = bool(self.parameters) and self.parameters[0].is_cuda
+        self.orthogonalise = torch.compile(orthogonalise, dynamic=False) if on_gpu else orthogonalise
         self.groups = [[i for i, parameter in enumerate(self.parameters) if tuple(parameter.shape) == shape] for shape in shapes]
 
     @torch.no_grad()
@@ -82,7 +84,7 @@ class Muon:
         nesterov = torch._foreach_lerp(gradients, self.velocity, momentum)
         for group in self.groups:
             parameters = [self.parameters[i] for i in group]
-            updates = list(orthogonalise(torch.stack([nesterov[i] for i in group]), self.coefficients).unbind())
+            updates = list(self.orthogonalise(torch.stack([nesterov[i] for i in group]), self.coefficients).unbind())
             if self.decay and self.cautious:  # option: cautious_decay
                 decay_aligned(parameters, updates, rate * self.decay)
             scale = max(1.0, parameters[0].size(-2) / parameters[0].size(-1)) ** 0.5
@@ -113,12 +115,17 @@ POLAR_EXPRESS: Coefficients = (
 
 
 def orthogonalise(matrices: Tensor, coefficients: Coefficients = QUINTIC) -> Tensor:
-    """Return roughly U V^T of every matrix U S V^T in [N, rows, columns], by odd polynomials of its singular values."""
+    """Return roughly U V^T of every matrix U S V^T in [N, rows, columns], by odd polynomials of its singular values.
+
+    On a GPU the products are bfloat16, which the polynomials forgive.
+    """
     x = matrices.mT if matrices.size(-2) > matrices.size(-1) else matrices
+    x = x.bfloat16() if x.is_cuda else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) * (1.0 if coefficients is QUINTIC else 1.02) + 1e-7)
     for linear, cubic, quintic in coefficients:
         gram = x @ x.mT
         x = linear * x + torch.baddbmm(gram, gram, gram, beta=cubic, alpha=quintic) @ x
+    x = x.to(matrices.dtype)
     return x.mT if matrices.size(-2) > matrices.size(-1) else x
 
 

@@ -1,5 +1,6 @@
 """Train through the recipe's Trainer: one step at a time, states out and in."""
 
+import gc
 import struct
 from collections import deque
 from collections.abc import Mapping
@@ -22,10 +23,14 @@ class Steps:
     def __init__(self, channel: Channel, trainer: Any) -> None:
         self._channel, self._trainer = channel, trainer
         self._owed: deque[tuple[int, Any, Any]] = deque()
+        self._warm = False
 
     def make(self, frame: wire.Frame) -> None:
         """Train on the batch in ``frame``; report every step whose numbers are due."""
         loss, norm = self._trainer.step(tokens_from_wire(frame.tensors[0]))
+        if not self._warm:
+            gc.freeze()  # what the first step made, compiled code for example, stays: collections need not look at it again
+            self._warm = True
         self._owed.append((frame.header["step"], _on_its_way(loss), _on_its_way(norm)))
         late = 1 if torch.get_default_device().type != "cpu" and self._channel.waiting() else 0
         while len(self._owed) > late:

@@ -17,6 +17,7 @@ from ralph_devnet.bench.gpu import gpus
 from ralph_devnet.bench.host import host_overhead
 from ralph_devnet.bench.loop import loop_stages
 from ralph_devnet.bench.registry import Benchmark, Context, Figure, machine
+from ralph_devnet.bench.scales import scales
 from ralph_devnet.bench.scorer import scorer_gain
 from ralph_devnet.bench.throughput import training
 
@@ -25,6 +26,7 @@ REGISTRY: dict[str, Benchmark] = {
     "loop": loop_stages,
     "scorer": scorer_gain,
     "train": training,
+    "scales": scales,
     "ablation": ablation,
     "gpu": gpus,
     "data": data_preparation,

@@ -162,7 +162,7 @@ def _figures(context: Context, course: Course) -> list[Figure]:
             "",
             [ours / run["tokens_per_s"] for ours, run in zip(speeds, equal, strict=True)],
         ),
-        Figure.of(f"{name} last loss less the peer's", "sigma", [_apart(runs, equal)], goal="within 3"),
+        Figure.of(f"{name} loss curve less the peer's", "sigma of seeds, tenth by tenth", _apart(runs, equal), goal="within 3"),
     ]
 
 
@@ -176,11 +176,12 @@ def speed(run: RunResult) -> float:
     return (run.plan.tokens - run.plan.tokens_after(1)) / sum(step_seconds(run)[1:])
 
 
-def _apart(runs: list[RunResult], peers: list[dict[str, Any]]) -> float:
-    """Return how far the mean losses over the last tenth are apart, in standard errors of seeds."""
-    ours = [run.final_loss_nats for run in runs]
-    theirs = [statistics.fmean(run["losses"][-max(1, len(run["losses"]) // 10) :]) for run in peers]
-    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
-    if len(differences) < 2:
-        return 0.0
-    return float(statistics.fmean(differences) / (statistics.stdev(differences) / len(differences) ** 0.5))
+def _apart(runs: list[RunResult], peers: list[dict[str, Any]]) -> list[float]:
+    """Return for every tenth of the steps how far the mean losses are apart, in standard deviations of a seed's mean loss there."""
+    curves = ([run.losses for run in runs], [run["losses"] for run in peers])
+    apart = []
+    for tenth in range(10):
+        ours, theirs = ([float(np.array_split(losses, 10)[tenth].mean()) for losses in side] for side in curves)
+        sigma = ((statistics.variance(ours) + statistics.variance(theirs)) / 2) ** 0.5 if len(ours) > 1 else float("inf")
+        apart.append((statistics.fmean(ours) - statistics.fmean(theirs)) / sigma)
+    return apart

@@ -7,6 +7,7 @@ import pytest
 from ralph.protocol.patch import RecipeTree
 from ralph.repository.genesis import CONFIG, genesis_recipe, variant
 from ralph_devnet.bench.ablation import WITH, WITHOUT, changed, interval, trials
+from ralph_devnet.bench.scales import vertex
 
 GENESIS = genesis_recipe()
 STRONG = variant(GENESIS, "strong")
@@ -38,3 +39,12 @@ def test_a_knob_that_is_left_out_is_declared() -> None:
 def test_an_interval_of_one_value_is_endless() -> None:
     assert interval("x", [1.0]).high == float("inf")
     assert interval("x", [1.0, 2.0, 3.0]).low == pytest.approx(2.0 - 4.3027 / 3**0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("lowest", [1.2, 2.0, 2.9])
+def test_the_best_factor_is_where_a_parabola_is_lowest(lowest: float) -> None:
+    assert vertex([(place - lowest) ** 2 + 5 for place in (1, 2, 3)]) == pytest.approx(lowest)
+
+
+def test_the_best_factor_of_what_has_no_lowest_point_is_an_end() -> None:
+    assert (vertex([1.0, 2.0, 2.5]), vertex([3.0, 2.9, 1.0])) == (1.0, 3.0)

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from ralph.protocol.network import LADDER
+from ralph.protocol.rules import Rung
 from tests.recipe.conftest import RECIPE
 
 VOCABULARY, SEQUENCE, ROWS, STEPS = 64, 16, 8, 12
@@ -354,3 +356,14 @@ def test_the_loss_is_one_graph_of_fixed_shapes(knobs: dict[str, Any], build: Bui
     losses = [float(trainer.step(batch(step))[0]) for step in range(3)]
     assert len(counted) == 1
     assert losses[0] == pytest.approx(eager, rel=1e-4)
+
+
+@pytest.mark.parametrize("rung", LADDER, ids=lambda rung: rung.name)
+@pytest.mark.parametrize(
+    "knobs", [{}, {"value_embedding": "gated", "position": "rope", "mlp_ratio": 4}], ids=["genesis", "with everything"]
+)
+def test_every_rung_of_the_ladder_has_room_for_its_model(rung: Rung, knobs: dict[str, Any], recipe: SimpleNamespace, build: Build) -> None:
+    config, vocabulary = build(**knobs).config, 1024 if rung.device == "cpu" else 50_257
+    with torch.device("meta"):
+        model = recipe.model.GPT(config, width=rung.width, sequence=rung.sequence, vocabulary=vocabulary)
+    assert 0.1 * rung.max_parameters < sum(parameter.numel() for parameter in model.parameters()) <= rung.max_parameters

@@ -50,4 +50,4 @@ def edited(target: Path, *, file: str, old: str, new: str) -> Path:
 
 def leaky_attention(target: Path) -> Path:
     """The one-word cheat: attention that is not causal."""
-    return edited(target, file="model.py", old="is_causal=True", new="is_causal=False")
+    return edited(target, file="attention.py", old="is_causal=True", new="is_causal=False")
