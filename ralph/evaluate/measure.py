@@ -35,6 +35,7 @@ from ralph.interfaces import Sandbox, SandboxedWorker, SandboxSpec
 from ralph.protocol.rules import EvaluationRules, Rung
 from ralph.sandbox.limits import limits_for
 from ralph.train import finite, wire
+from ralph.train.budget import check_parameters
 from ralph.train.channel import WorkerChannel
 from ralph.train.host import weight_limits
 from ralph.train.plan import plan
@@ -232,11 +233,10 @@ class Exam:
                 "steps": fixed.steps,
                 "threads": limits.threads,
                 "seed": SEED,
+                "ranks": limits.ranks,
                 "device": self.rung.device,
             }
         )
-        if built.parameters > self.rung.max_parameters:
-            detail = f"{built.parameters} parameters, rung {self.rung.name} allows {self.rung.max_parameters}"
-            raise UntrustedInputError("RUN-PARAMS", detail)
+        check_parameters(built.parameters, self.rung)
         channel.load(self.tensors)
         return channel

@@ -41,7 +41,7 @@ class Kind(IntEnum):
     """What a frame says. Host to worker below 100, worker to host from 100 on."""
 
     SETUP = 1
-    """{mode: train|score, width, sequence, vocabulary, batch_rows, steps, threads, seed}; train builds the recipe, in {ranks, device}."""
+    """{mode: train|score, width, sequence, vocabulary, batch_rows, steps, threads, seed, ranks, device}."""
     LOAD = 2
     """Named weights (score) or a named training state (train resume) for the recipe to load."""
     BATCH = 3

@@ -17,7 +17,7 @@ def seed_everything(seed: int) -> None:
 
 
 def capture() -> dict[str, torch.Tensor]:
-    """Return the states of all three generators."""
+    """Return the states of all three generators, and the GPU's where one is in use."""
     _, words, gauss = random.getstate()
     _, key, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
@@ -26,11 +26,18 @@ def capture() -> dict[str, torch.Tensor]:
         PREFIX + "python.gauss": torch.tensor([gauss is not None, gauss or 0.0], dtype=torch.float64),
         PREFIX + "numpy": torch.from_numpy(np.append(key, position).astype(np.int64)),
         PREFIX + "numpy.gauss": torch.tensor([has_gauss, cached], dtype=torch.float64),
-    } | ({PREFIX + "cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {})  # type: ignore[no-untyped-call] # torch has no annotation here
+        **_cuda(),
+    }
+
+
+def _cuda() -> dict[str, torch.Tensor]:
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call] # torch has no annotation here
+        return {}
+    return {PREFIX + "cuda": torch.cuda.get_rng_state()}
 
 
 def restore(state: Mapping[str, torch.Tensor]) -> None:
-    """Set all three generators to captured states."""
+    """Set all generators to captured states."""
     torch.set_rng_state(state[PREFIX + "torch"])
     if PREFIX + "cuda" in state:
         torch.cuda.set_rng_state(state[PREFIX + "cuda"])

@@ -64,7 +64,7 @@ def join(channel: Channel, fd: int, header: Mapping[str, Any]) -> Channel:
         fd: Closed in all ranks but rank 0.
         header: ``ranks`` and ``device`` of SETUP. One rank is what there is already.
     """
-    count = header.get("ranks", 1)
+    count = header["ranks"]
     if count == 1:
         return channel
     others: list[_Other] = []

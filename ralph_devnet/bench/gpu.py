@@ -142,6 +142,7 @@ class Memory:
     """What the card held, MiB, as the driver says."""
 
     peaks: list[int] = field(default_factory=list)
+    failure: InfrastructureError | None = None
 
 
 @contextmanager
@@ -150,8 +151,11 @@ def watched() -> Iterator[Memory]:
     memory, stop = Memory(), threading.Event()
 
     def watch() -> None:
-        while not stop.wait(SAMPLE_S):
-            memory.peaks.append(int(_smi()[1]))
+        try:
+            while not stop.wait(SAMPLE_S):
+                memory.peaks.append(int(_smi()[1]))
+        except InfrastructureError as error:
+            memory.failure = error
 
     thread = threading.Thread(target=watch, daemon=True)
     if Path("/dev/nvidiactl").exists():
@@ -162,6 +166,8 @@ def watched() -> Iterator[Memory]:
         stop.set()
         if thread.is_alive():
             thread.join()
+    if memory.failure is not None:
+        raise memory.failure
 
 
 def _smi() -> list[str]:
