@@ -11,7 +11,8 @@ Decisions:
 - Of equally long pieces the one whose document arrived first goes first.
 - Lengths that nobody wants would wait for ever, and fill the pool. So a row begins with the oldest piece, cropped if it must be,
   once ``PATIENCE`` times as many documents as the pool holds have arrived after it.
-- The pool never holds more pieces than a pass has documents, so that a small source is not served from many passes at once.
+- The pool never holds more pieces than a quarter of a pass's documents. A pool that held all of them would be emptied in the order
+  of their lengths, whatever the seed.
 - An empty document has nothing to serve and is passed over.
 
 Not promised: that a pass ends before the next one begins. What the pool holds is handed on.
@@ -33,6 +34,8 @@ Permutation = Callable[[int], npt.NDArray[np.int64]]
 
 POOL = 256
 """Most pending pieces."""
+POOL_PART = 4
+"""Documents of a pass for each pending piece, at least."""
 PATIENCE = 4
 """Pools of documents that may arrive after a piece before a row begins with it."""
 BLOCK = 4096
@@ -58,7 +61,7 @@ class Packer:
     def __init__(self, lengths: Lengths, permutation: Permutation) -> None:
         if not lengths.any():
             raise ValueError("there is no token to pack")
-        self._size = min(POOL, int(np.count_nonzero(lengths)))
+        self._size = min(POOL, max(1, int(np.count_nonzero(lengths)) // POOL_PART))
         self._arriving = _documents(lengths, permutation)
         self._arrived = 0
         self._pending: dict[int, Piece] = {}

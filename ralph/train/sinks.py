@@ -65,6 +65,7 @@ class WeightsAndBiases:
         except ImportError as error:
             raise ConfigurationError("--track wandb needs wandb: pip install 'ralph-subnet[track]'") from error
         directory.mkdir(parents=True, exist_ok=True)
+        self._library = wandb
         try:
             self._run = wandb.init(project="ralph", name=directory.name, dir=str(directory), config=settings)
         except (wandb.Error, OSError) as error:
@@ -75,8 +76,9 @@ class WeightsAndBiases:
         self._run.log(_numbers(step), step=step.step)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left; the library's own process writes behind, so it has to end for that."""
         self._run.finish()
+        self._library.teardown()
 
 
 def _numbers(step: StepReport) -> dict[str, float]:

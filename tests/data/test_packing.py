@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ralph.data.packing import PATIENCE, POOL, Packer, Piece
+from ralph.data.packing import PATIENCE, POOL, POOL_PART, Packer, Piece
 
 LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=30).filter(any)
 
@@ -53,7 +53,7 @@ def check_passes(lengths: list[int], ends: dict[int, list[int]]) -> None:
     assert ends.keys() <= set(documents)
     drawn_whole = max(len(copies) for copies in ends.values()) - 1
     finished = [ends[document].count(lengths[document]) for document in documents]
-    pool = min(POOL, len(documents))
+    pool = min(POOL, max(1, len(documents) // POOL_PART))
     assert sum(max(0, drawn_whole - count) for count in finished) <= pool
     assert sum(end < lengths[document] for document, copies in ends.items() for end in copies) <= pool
 
@@ -83,9 +83,16 @@ def test_two_orders_are_packed_differently() -> None:
 
 
 def test_the_longest_piece_that_fits_goes_first_and_the_longest_of_all_is_cropped() -> None:
-    packer = as_they_stand([9, 4, 5, 30])
+    packer = as_they_stand([9, 4, 5, 30, *[25] * 12])  # the pool holds four
     assert packer.row(12) == [Piece(0, 0, 9), Piece(3, 0, 1)]  # 10 of 12 places, then nothing fits into two: the 30 is cropped
-    assert packer.row(12) == [Piece(0, 0, 9), Piece(3, 1, 1)]  # the pool took document 0 of the next pass
+    assert packer.row(12) == [Piece(2, 0, 5), Piece(1, 0, 4)]
+    assert packer.row(12) == [Piece(3, 1, 11)]
+
+
+def test_a_source_smaller_than_the_pool_is_packed_in_another_order_by_another_seed() -> None:
+    """A pool of all documents would be emptied by length."""
+    lengths = list(range(20, 120))
+    assert permuted(lengths, 1).row(17) != permuted(lengths, 2).row(17)
 
 
 def test_of_equal_pieces_the_older_goes_first() -> None:
