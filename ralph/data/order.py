@@ -19,7 +19,7 @@ pool of pending pieces is handed on, and only the length of a row changes. The d
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -85,21 +85,37 @@ class TrainingOrder:
         before = np.zeros((PERIOD, len(weights)), np.int64)
         np.add.at(before[1:], (np.arange(PERIOD - 1), dealt[:-1]), 1)
         self._before: list[list[int]] = before.cumsum(axis=0).tolist()
-        self._dealt: list[int] = dealt.tolist()
+        self._dealt = dealt
         self._sources = [self._source(dataset, name, number, seed, packing) for number, name in enumerate(weights)]
 
     def batch(self, step: int) -> npt.NDArray[np.int32]:
         """Return the tokens of step 0, 1, 2, ...: int32[B, T+1], by the stage of the step."""
+        return next(self.batches(step, 1))
+
+    def batches(self, step: int, count: int) -> Iterator[npt.NDArray[np.int32]]:
+        """Yield ``count`` batches from ``step`` on. Steps of one stage are made together, which costs little more than one alone."""
         if step < 0:
             raise ValueError(f"step {step}")
-        number, within = place_of(self.stages, step)
+        while count > 0:
+            number, within = place_of(self.stages, step)
+            last = number == len(self.stages) - 1
+            together = count if last else min(count, self.stages[number].steps - within)
+            yield from self._made(number, within, together)
+            step, count = step + together, count - together
+
+    def _made(self, number: int, within: int, steps: int) -> npt.NDArray[np.int32]:
+        """Return steps of one stage: int32[S, B, T+1]."""
         stage = self.stages[number]
-        tokens = np.full((stage.batch_rows, stage.sequence + 1), BOS, np.int32)
-        for row in range(stage.batch_rows):
-            dealt = within * stage.batch_rows + row
-            source = self._dealt[dealt % PERIOD]
-            self._sources[source].write(tokens[row], number, self._rows(source, dealt))
-        return tokens
+        first, count = within * stage.batch_rows, steps * stage.batch_rows
+        dealt = self._dealt[np.arange(first, first + count) % PERIOD]
+        tokens = np.full((count, stage.sequence + 1), BOS, np.int32)
+        for source, rows in enumerate(self._sources):
+            here = np.flatnonzero(dealt == source)
+            if here.size:
+                given = tokens[here]
+                rows.write(given, number, self._rows(source, first))
+                tokens[here] = given
+        return tokens.reshape(steps, stage.batch_rows, -1)
 
     def served(self, steps: int) -> tuple[Served, ...]:
         """Return what each source gives in the first ``steps`` steps."""

@@ -16,7 +16,7 @@ from ralph.data.layout import Index, Tokens
 from ralph.data.packing import Packer, Piece
 from ralph.protocol.canonical import digest
 
-Row = npt.NDArray[np.int32]
+Rows = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +49,8 @@ class SourceRows(Protocol):
     size: int
     """Rows of the last stage's length in a pass, roughly; 0 when there is not one."""
 
-    def write(self, row: Row, stage: int, index: int) -> None:
-        """Write the ``index``-th row that the source gives in a stage: int32[T+1], filled with BOS before."""
+    def write(self, rows: Rows, stage: int, first: int) -> None:
+        """Write the rows that the source gives in a stage from the ``first``-th on: int32[R, T+1], filled with BOS before."""
         ...
 
     def passes(self, stage: int, rows: int) -> float:
@@ -64,32 +64,37 @@ class Windows:
     def __init__(self, shuffle: Shuffle, shards: Sequence[Tokens], spans: Sequence[Span]) -> None:
         self._shuffle, self._shards, self._spans = shuffle, shards, spans
         self._stride = spans[-1].sequence
-        self._ends = list(accumulate(max(0, (shard.size - 1) // self._stride) for shard in shards))
-        self.size = self._ends[-1] if shards else 0
+        self._ends = np.cumsum([max(0, (shard.size - 1) // self._stride) for shard in shards], dtype=np.int64)
+        self._begins = np.concatenate([np.zeros(1, np.int64), self._ends])
+        self.size = int(self._begins[-1])
         self._parts = [self._stride // span.sequence for span in spans]
         touched = [-(-span.rows // parts) for span, parts in zip(spans[:-1], self._parts, strict=False)]
         self._first = [0, *accumulate(touched)]
         self._pass, self._order = -1, np.zeros(0, np.int64)
 
-    def write(self, row: Row, stage: int, index: int) -> None:
-        """Write a window, or the part of it that is due."""
-        window, part = divmod(index, self._parts[stage])
-        shard, start = self._place(self._first[stage] + window)
-        start += part * self._spans[stage].sequence
-        row[:] = self._shards[shard][start : start + row.size]
+    def write(self, rows: Rows, stage: int, first: int) -> None:
+        """Write windows, or the parts of them that are due."""
+        windows, parts = np.divmod(np.arange(first, first + len(rows)), self._parts[stage])
+        numbers, places = np.divmod(self._first[stage] + windows, self.size)
+        for number in range(int(numbers[0]), int(numbers[-1]) + 1):
+            due = numbers == number
+            windows[due] = self._permutation(number)[places[due]]
+        shards = np.searchsorted(self._ends, windows, side="right")
+        starts = (windows - self._begins[shards]) * self._stride + parts * self._spans[stage].sequence
+        within = np.arange(rows.shape[1])
+        for shard in np.unique(shards).tolist():
+            here = shards == shard
+            rows[here] = self._shards[shard][starts[here, None] + within]
 
     def passes(self, stage: int, rows: int) -> float:
         """Return passes over the windows."""
         return (self._first[stage] + rows / self._parts[stage]) / self.size
 
-    def _place(self, index: int) -> tuple[int, int]:
-        """Return the shard and the first token of the ``index``-th window, counted over all passes."""
-        number, place = divmod(index, self.size)
+    def _permutation(self, number: int) -> npt.NDArray[np.int64]:
+        """Return the order of the windows in a pass."""
         if number != self._pass:
             self._order, self._pass = self._shuffle.permutation(number, self.size), number
-        window = int(self._order[place])
-        shard = bisect_right(self._ends, window)
-        return shard, (window - (self._ends[shard - 1] if shard else 0)) * self._stride
+        return self._order
 
 
 class Packed:
@@ -105,18 +110,19 @@ class Packed:
         self._first = [0, *accumulate(span.rows for span in spans[:-1])]
         self._packer, self._made = self._begin() if self.size else None, 0
 
-    def write(self, row: Row, stage: int, index: int) -> None:
-        """Write the pieces of a row. A row that is not the next one is reached on lengths alone, from the beginning when it lies behind."""
-        wanted = self._first[stage] + index
+    def write(self, rows: Rows, stage: int, first: int) -> None:
+        """Write the pieces of rows. Rows that are not the next ones are reached on lengths alone, from the beginning when they lie behind."""
+        wanted = self._first[stage] + first
         if self._packer is None or wanted < self._made:
             self._packer, self._made = self._begin(), 0
         for number in range(self._made, wanted):
             self._packer.row(self._width(number))
-        self._made = wanted + 1
-        place = 0
-        for piece in self._packer.row(row.size):
-            row[place + 1 : place + 1 + piece.tokens] = self._read(piece)
-            place += 1 + piece.tokens
+        self._made = wanted + len(rows)
+        for row in rows:
+            place = 0
+            for piece in self._packer.row(row.size):
+                row[place + 1 : place + 1 + piece.tokens] = self._read(piece)
+                place += 1 + piece.tokens
 
     def passes(self, stage: int, rows: int) -> float:
         """Return the document tokens that were given out, in those of all documents. Replays the packing."""

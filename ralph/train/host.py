@@ -200,10 +200,10 @@ class TrainingRun:
         """Make frames of the next batches, many in one go, when there is none at hand."""
         if self._ahead or self._sent >= last:
             return
-        for step in range(self._sent, min(self._sent + BATCHES_AHEAD, last)):
-            batch = self._order.batch(step)
+        count = min(BATCHES_AHEAD, last - self._sent)
+        for step, batch in enumerate(self._order.batches(self._sent, count), start=self._sent + 1):
             self._served.update(_little_endian(batch))
-            self._ahead.append(pack_batch(step + 1, batch))
+            self._ahead.append(pack_batch(step, batch))
 
     def claim(self, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
         """Return the claimed losses float64[R, T] of rows int32[R, T+1] under the model as it is now."""
@@ -211,8 +211,9 @@ class TrainingRun:
 
     def _replay(self, steps: int) -> None:
         """Count what an earlier process served up to a step."""
-        for step in range(steps):
-            self._served.update(_little_endian(self._order.batch(step)))
+        for begin in range(0, steps, BATCHES_AHEAD):
+            for batch in self._order.batches(begin, min(BATCHES_AHEAD, steps - begin)):
+                self._served.update(_little_endian(batch))
 
     def _setup_header(self) -> dict[str, str | int]:
         return {
