@@ -111,7 +111,7 @@ class Packed:
         self._packer, self._made = self._begin() if self.size else None, 0
 
     def write(self, rows: Rows, stage: int, first: int) -> None:
-        """Write the pieces of rows. Rows that are not the next ones are reached on lengths alone, from the beginning when they lie behind."""
+        """Write the pieces of rows. Rows out of order are reached on lengths alone, from the beginning when they lie behind."""
         wanted = self._first[stage] + first
         if self._packer is None or wanted < self._made:
             self._packer, self._made = self._begin(), 0
