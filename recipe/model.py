@@ -41,7 +41,6 @@ class Attention(nn.Module):
         self.qk_norm, self.qk_gain = config.qk_norm == "on", config.qk_gain
         self.qkv = Linear(width, 3 * width)
         self.output = Linear(width, width)
-        self.gate = Linear(width, self.heads) if config.value_embedding == "gated" else None
 
     def forward(self, x: Tensor, window: int, rotation: tuple[Tensor, Tensor] | None, extra: Tensor | None) -> Tensor:
         B, T, C = x.shape
@@ -51,8 +50,7 @@ class Attention(nn.Module):
         if self.qk_norm:  # option: qk_norm
             q, k = self.qk_gain * norm(q), norm(k)
         if extra is not None:  # option: value_embedding
-            extra = extra.view(B, T, self.heads, self.head)
-            v = v + (extra if self.gate is None else 2 * torch.sigmoid(self.gate(x))[..., None] * extra)
+            v = v + extra.view(B, T, self.heads, self.head)
         y = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), window, self.kind)
         return self.output(y.transpose(1, 2).reshape(B, T, C))
 
@@ -109,7 +107,7 @@ class GPT(nn.Module):
             self.register_buffer("sine", sine, persistent=False)
         else:
             self.position = nn.Parameter(torch.empty(sequence, width))
-        self.value_embedding = nn.Embedding(vocabulary, width) if config.value_embedding != "off" else None
+        self.value_embedding = nn.Embedding(vocabulary, width) if config.value_embedding == "on" else None
         self.short = max(1, sequence // 4)
         pattern = (config.window_pattern * depth)[: depth - 1] + "L"  # the last block always sees everything
         self.windows = [self.short if letter == "S" else sequence for letter in pattern]
@@ -122,7 +120,7 @@ class GPT(nn.Module):
             embeds = name in ("embedding.weight", "position", "value_embedding.weight")
             if name.endswith(("stay", "again")):
                 parameter.fill_(1.0 if name.endswith("stay") else 0.0)
-            elif name.endswith("gate.weight") or (config.zero_init == "on" and name.endswith("output.weight")):  # option: zero_init
+            elif config.zero_init == "on" and name.endswith("output.weight"):  # option: zero_init
                 parameter.zero_()
             else:
                 parameter.normal_(std=config.embedding_std if embeds else config.matrix_std * parameter.size(-1) ** -0.5)

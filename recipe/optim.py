@@ -56,14 +56,12 @@ class Muon:
         *,
         rate: float,
         momentum: float,
-        momentum_steps: int,
         decay: float,
         cautious: bool,
         coefficients: "Coefficients",
     ) -> None:
-        """The momentum rises from 0.85 over the first `momentum_steps`."""
         self.names, self.parameters = list(parameters), list(parameters.values())
-        self.rate, self.momentum, self.momentum_steps = rate, momentum, momentum_steps
+        self.rate, self.momentum = rate, momentum
         self.decay, self.cautious, self.coefficients = decay, cautious, coefficients
         self.velocity = [torch.zeros_like(parameter) for parameter in self.parameters]
         shapes = sorted({tuple(parameter.shape) for parameter in self.parameters})
@@ -74,14 +72,12 @@ class Muon:
     @torch.no_grad()
     def step(self, count: int, factor: float) -> None:
         """Update in place with `factor` on the rate; `count` is 1 at the first step."""
-        rate, momentum = self.rate * factor, self.momentum
+        rate = self.rate * factor
         gradients = [parameter.grad for parameter in self.parameters]
-        if count < self.momentum_steps:  # option: momentum_warmup
-            momentum = 0.85 + (self.momentum - 0.85) * count / self.momentum_steps
         if self.decay and not self.cautious:
             torch._foreach_mul_(self.parameters, 1 - rate * self.decay)
-        torch._foreach_lerp_(self.velocity, gradients, 1 - momentum)
-        nesterov = torch._foreach_lerp(gradients, self.velocity, momentum)
+        torch._foreach_lerp_(self.velocity, gradients, 1 - self.momentum)
+        nesterov = torch._foreach_lerp(gradients, self.velocity, self.momentum)
         for group in self.groups:
             parameters = [self.parameters[i] for i in group]
             updates = list(self.orthogonalise(torch.stack([nesterov[i] for i in group]), self.coefficients).unbind())

@@ -99,7 +99,6 @@ def optimizers(config: SimpleNamespace, parameters: dict[str, Tensor], *, narrow
             groups.pop("matrices"),
             rate=config.muon_rate,
             momentum=config.muon_momentum,
-            momentum_steps=round(config.momentum_warmup * steps),
             decay=config.weight_decay * config.matrices_decay * shrink,
             cautious=cautious,
             coefficients=POLAR_EXPRESS if config.orthogonaliser == "polar" else QUINTIC,  # option: orthogonaliser

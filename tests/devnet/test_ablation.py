@@ -6,7 +6,7 @@ import pytest
 
 from ralph.protocol.patch import RecipeTree
 from ralph.repository.genesis import CONFIG, genesis_recipe, variant
-from ralph_devnet.bench.ablation import WITH, WITHOUT, changed, interval, trials
+from ralph_devnet.bench.ablation import REFINES, WITH, WITHOUT, base_of, changed, interval, trials
 from ralph_devnet.bench.scales import vertex
 
 GENESIS = genesis_recipe()
@@ -48,3 +48,9 @@ def test_the_best_factor_is_where_a_parabola_is_lowest(lowest: float) -> None:
 
 def test_the_best_factor_of_what_has_no_lowest_point_is_an_end() -> None:
     assert (vertex([1.0, 2.0, 2.5]), vertex([3.0, 2.9, 1.0])) == (1.0, 3.0)
+
+
+@pytest.mark.parametrize(("piece", "base"), REFINES.items())
+def test_a_piece_that_refines_another_switches_it_on_too(piece: str, base: str) -> None:
+    assert WITH[base].items() <= WITH[piece].items()
+    assert base_of(f"with {piece}") == f"with {base}"
