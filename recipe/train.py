@@ -103,21 +103,21 @@ def optimizers(config: SimpleNamespace, parameters: dict[str, Tensor], *, narrow
             cautious=cautious,
             coefficients=POLAR_EXPRESS if config.orthogonaliser == "polar" else QUINTIC,  # option: orthogonaliser
         )
-    own = {  # option: factors on rate and decay, and betas, of a group
-        "embedding": (config.embedding_rate, config.embedding_decay, config.embedding_beta1, config.embedding_beta2),
-        "head": (config.head_rate, config.head_decay, config.head_beta1, config.head_beta2),
-        "matrices": (1.0, config.matrices_decay, 0.0, 0.0),
-        "others": (config.others_rate, 1.0, 0.0, 0.0),
+    own = {  # option: factors on rate and decay of a group
+        "embedding": (config.embedding_rate, config.embedding_decay),
+        "head": (config.head_rate, config.head_decay),
+        "matrices": (1.0, config.matrices_decay),
+        "others": (config.others_rate, 1.0),
     }
     for group, members in groups.items():
-        rate, decay, beta1, beta2 = own[group]
+        rate, decay = own[group]
         scale = narrow if group in ("head", "matrices") else 1.0
         if members:
             found[group] = AdamW(
                 members,
                 rate=config.learning_rate * rate * scale,
-                beta1=beta1 or config.beta1,
-                beta2=beta2 or config.beta2,
+                beta1=config.beta1,
+                beta2=config.beta2,
                 decay=config.weight_decay * decay * shrink / scale,
                 cautious=cautious,
             )

@@ -56,8 +56,6 @@ WITH: Mapping[str, Knobs] = {
     "weight decay": {"weight_decay": 0.1},
     "cautious weight decay": {"weight_decay": 0.1, "cautious_decay": "on"},
     "weight decay of matrices only": {"weight_decay": 0.1, "embedding_decay": 0.0, "head_decay": 0.0},
-    "betas of the head": {"head_beta1": 0.9, "head_beta2": 0.98},
-    "betas of the embedding": {"embedding_beta1": 0.9, "embedding_beta2": 0.98},
     "best-fit packing": {"packing": "best_fit"},
     "bfloat16": {"precision": "bf16"},
     "fused loss": {"fused_loss": "on"},

@@ -36,7 +36,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"attention": "plain"},
     {"precision": "bf16"},
     {"fused_loss": "on", "soft_cap": 15},
-    {"embedding_decay": 0.0, "head_decay": 2.0, "matrices_decay": 0.5, "head_beta1": 0.8, "embedding_beta2": 0.99},
+    {"embedding_decay": 0.0, "head_decay": 2.0, "matrices_decay": 0.5},
     {"optimizer": "muon", "orthogonaliser": "polar", "cautious_decay": "on"},
     {"position": "rope", "optimizer": "muon"},
     {
