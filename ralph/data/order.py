@@ -42,6 +42,8 @@ WINDOWS_TAG = "recipe-net/training-order/v1"
 DOCUMENTS_TAG = "recipe-net/training-order/documents/v1"
 PERIOD = 1000
 """Rows after which the deal repeats: the resolution of mixture weights."""
+TOGETHER_TOKENS = 1 << 17
+"""Steps are made together up to this many tokens: larger ones gain nothing by it and would only need memory."""
 MAX_WEIGHT = 1_000_000
 """Weights are relative; larger ones are mistakes or mischief."""
 
@@ -93,17 +95,18 @@ class TrainingOrder:
         return next(self.batches(step, 1))
 
     def batches(self, step: int, count: int) -> Iterator[npt.NDArray[np.int32]]:
-        """Yield ``count`` batches from ``step`` on. Steps of one stage are made together, which costs little more than one alone."""
+        """Yield ``count`` batches from ``step`` on. Small steps of one stage are made together, which costs little more than one alone."""
         if step < 0:
             raise ValueError(f"step {step}")
         while count > 0:
             number, within = place_of(self.stages, step)
-            last = number == len(self.stages) - 1
-            together = count if last else min(count, self.stages[number].steps - within)
-            yield from self._made(number, within, together)
+            stage, last = self.stages[number], number == len(self.stages) - 1
+            together = min(count, max(1, TOGETHER_TOKENS // stage.step_tokens))
+            together = together if last else min(together, stage.steps - within)
+            yield from self._block(number, within, together)
             step, count = step + together, count - together
 
-    def _made(self, number: int, within: int, steps: int) -> npt.NDArray[np.int32]:
+    def _block(self, number: int, within: int, steps: int) -> npt.NDArray[np.int32]:
         """Return steps of one stage: int32[S, B, T+1]."""
         stage = self.stages[number]
         first, count = within * stage.batch_rows, steps * stage.batch_rows

@@ -211,9 +211,8 @@ class TrainingRun:
 
     def _replay(self, steps: int) -> None:
         """Count what an earlier process served up to a step."""
-        for begin in range(0, steps, BATCHES_AHEAD):
-            for batch in self._order.batches(begin, min(BATCHES_AHEAD, steps - begin)):
-                self._served.update(_little_endian(batch))
+        for batch in self._order.batches(0, steps):
+            self._served.update(_little_endian(batch))
 
     def _setup_header(self) -> dict[str, str | int]:
         return {

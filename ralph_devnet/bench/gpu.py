@@ -33,6 +33,8 @@ VOCABULARY = 32_768
 PEAK_FLOPS = {"H100": 989.4e12, "H200": 989.4e12, "B200": 2250e12, "A100": 312e12}
 """Dense bfloat16 peak by a word of the card's name, from NVIDIA's data sheets."""
 STEADY_STEPS = 200
+MEETING_STEPS = 10
+"""Enough for the first step of every stage, and a sum of which a stage of 0.3 is whole, so that windows and rows grow at the same step."""
 AGREEMENT_STEPS = 20
 SEEDS = 5
 SAMPLE_S = 0.5
@@ -50,7 +52,7 @@ def gpus(context: Context) -> list[Figure]:
     data = open_data(context.home / "gpu-data", expect=manifest.digest())
     scene = Scene(context=context, data=data, tree=variant(genesis_recipe(), "strong"), peak=peak())
     small, middle, large = (rung for rung in LADDER if rung.device == "cuda")
-    figures = [*scene.whole(small), *scene.whole(middle), *scene.whole(shortened(large, scene, STEADY_STEPS + 1))]
+    figures = [*scene.whole(small), *scene.whole(middle), *scene.whole(shortened(large, scene, STEADY_STEPS + MEETING_STEPS))]
     return [*figures, *scene.agreement(shortened(small, scene, AGREEMENT_STEPS)), *scene.noise(small)]
 
 

@@ -60,7 +60,7 @@ class Course:
         """Return what the host serves in one stage: int32[steps, rows, T+1]."""
         stage = Stage(steps=steps, batch_rows=rows, sequence=self.plan.sequence)
         order = TrainingOrder(self.data, seed=seed, stages=(stage,), mixture=dict(self.plan.mixture), packing=self.plan.packing)
-        return np.stack([order.batch(step) for step in range(steps)])
+        return np.stack(list(order.batches(0, steps)))
 
     def run(self, seed: int) -> RunResult:
         """Train the recipe through the host."""
@@ -172,8 +172,11 @@ def step_seconds(run: RunResult) -> list[float]:
 
 
 def speed(run: RunResult) -> float:
-    """Return tokens per second of the steps after the first."""
-    return (run.plan.tokens - run.plan.tokens_after(1)) / sum(step_seconds(run)[1:])
+    """Return tokens per second without the first step of each stage, which meets new shapes."""
+    firsts = [0, *itertools.accumulate(stage.steps for stage in run.plan.stages[:-1])]
+    met = sum(stage.step_tokens for stage in run.plan.stages)
+    seconds = step_seconds(run)
+    return (run.plan.tokens - met) / (sum(seconds) - sum(seconds[first] for first in firsts))
 
 
 def _apart(runs: list[RunResult], peers: list[dict[str, Any]]) -> list[float]:

@@ -66,6 +66,13 @@ def test_a_pass_serves_every_window_of_every_shard_once_and_the_next_pass_in_ano
     passes = [[served.batch(turn * len(expected) + step)[0].tobytes() for step in range(len(expected))] for turn in range(2)]
     assert sorted(passes[0]) == sorted(passes[1]) == expected
     assert passes[0] != passes[1]
+    assert [batch[0].tobytes() for batch in served.batches(0, 2 * len(expected))] == passes[0] + passes[1]
+
+
+def test_batches_do_not_depend_on_how_many_are_made_together(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = [batch.tobytes() for batch in order(data).batches(0, 500)]
+    monkeypatch.setattr("ralph.data.order.TOGETHER_TOKENS", 7 * 64)
+    assert [batch.tobytes() for batch in order(data).batches(0, 500)] == alone
 
 
 def test_accounting_counts_rows_tokens_and_passes(data: DataSet) -> None:
@@ -204,6 +211,9 @@ def test_every_stage_serves_its_own_shape_and_any_step_can_be_asked_for(data: Da
     sequence = [one.batch(step) for step in range(70)]
     assert [batch.shape for batch in sequence] == [(6, 5)] * 30 + [(6, 9)] * 20 + [(3, 17)] * 20
     assert all(np.array_equal(two.batch(step), sequence[step]) for step in (65, 29, 30, 49, 50, 0))
+    together = list(two.batches(3, 67))
+    assert len(together) == 67
+    assert all(np.array_equal(batch, other) for batch, other in zip(together, sequence[3:], strict=True))
     served = one.served(55)
     assert sum(row.tokens for row in served) == tokens_after(STAGES, 55) == 30 * 24 + 20 * 48 + 5 * 48
     assert sum(row.rows for row in served) == 30 * 6 + 20 * 6 + 5 * 3
