@@ -7,9 +7,9 @@ judges' own: running over it is an ``InfrastructureError``.
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ MAX_FLOPS = 1 << 62
 WORKER_CODES = frozenset({"RUN-IMPORT", "RUN-CRASH", "RUN-NAN", "RUN-OOM", "RUN-SHAPE"})
 
 
+Read = TypeVar("Read")
 Parts = Sequence[bytes | bytearray | memoryview]
 """The buffers of one frame, in order."""
 
@@ -104,10 +105,13 @@ class WorkerChannel:
 
     def stepped(self, step: int) -> tuple[bytes, bytes]:
         """Wait until the step is made; return the bits of its loss and of its gradient norm."""
-        header = self._reply(wire.Kind.STEPPED, {"step": int, "loss": bytes, "gradient_norm": bytes}, limit=SMALL_BYTES).header
-        if header["step"] != step or len(header["loss"]) != 8 or len(header["gradient_norm"]) != 8:
-            raise UntrustedInputError("RUN-SHAPE", f"step {step} was answered with step {header['step']}")
-        return header["loss"], header["gradient_norm"]
+        answer = self._read(wire.read_stepped, wire.Kind.STEPPED, limit=SMALL_BYTES)
+        if isinstance(answer, wire.Frame):
+            raise _unexpected(answer, wire.Kind.STEPPED)
+        answered, loss, gradient_norm = answer
+        if answered != step:
+            raise UntrustedInputError("RUN-SHAPE", f"step {step} was answered with step {answered}")
+        return loss, gradient_norm
 
     def tensors(self, kind: wire.Kind, limits: TensorLimits) -> tuple[wire.Tensor, ...]:
         """Ask for the state or the weights; return all tensors, sorted by name."""
@@ -164,21 +168,23 @@ class WorkerChannel:
         self, kind: wire.Kind, fields: Mapping[str, type], *, limit: int, tensors: bool = False, timeout_s: float | None = None
     ) -> wire.Frame:
         """Read the next frame: FAILED becomes its reason, anything but ``kind`` with exactly ``fields`` RUN-SHAPE."""
+        frame = self._read(wire.read, kind, limit=limit, timeout_s=timeout_s)
+        if frame.kind is not kind or (frame.tensors and not tensors):
+            raise _unexpected(frame, kind)
+        if {name: type(value) for name, value in frame.header.items()} != fields:
+            raise UntrustedInputError("RUN-SHAPE", f"{kind.name} has other fields than {sorted(fields)}")
+        return frame
+
+    def _read(self, read: Callable[..., Read], kind: wire.Kind, *, limit: int, timeout_s: float | None = None) -> Read:
+        """Read what comes next, before the deadline that a reply has from now."""
         self._deadline = min(time.monotonic() + (timeout_s or self._reply_timeout_s), self._run_deadline)
         try:
-            frame = wire.read(self._receive, limit=limit)
+            return read(self._receive, limit=limit)
         except wire.WireError as error:
             raise UntrustedInputError("RUN-SHAPE", f"while waiting for {kind.name}: {error}") from error
         except UntrustedInputError as error:
             self._ours_if_late(error)
             raise
-        if frame.kind is wire.Kind.FAILED:
-            raise _failure(frame.header)
-        if frame.kind is not kind or (frame.tensors and not tensors):
-            raise UntrustedInputError("RUN-SHAPE", f"the worker sent {frame.kind.name}, expected {kind.name}")
-        if {name: type(value) for name, value in frame.header.items()} != fields:
-            raise UntrustedInputError("RUN-SHAPE", f"{kind.name} has other fields than {sorted(fields)}")
-        return frame
 
     def _last_word(self, error: UntrustedInputError) -> UntrustedInputError:
         """Return the failure that is still to be read from a worker that no longer listens, else ``error``."""
@@ -221,6 +227,13 @@ def tensor_of(name: str, array: npt.NDArray[np.int32]) -> wire.Tensor:
     """Return an int32 array as a tensor of the wire, over the array's own buffer where it is contiguous."""
     contiguous = np.ascontiguousarray(array, dtype="<i4")
     return wire.Tensor(name, "i32", contiguous.shape, contiguous.reshape(-1).view(np.uint8).data)
+
+
+def _unexpected(frame: wire.Frame, kind: wire.Kind) -> UntrustedInputError:
+    """Return what ends a run whose worker sent this in place of ``kind``."""
+    if frame.kind is wire.Kind.FAILED:
+        return _failure(frame.header)
+    return UntrustedInputError("RUN-SHAPE", f"the worker sent {frame.kind.name}, expected {kind.name}")
 
 
 def _failure(header: Mapping[str, Any]) -> UntrustedInputError:

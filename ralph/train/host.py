@@ -186,8 +186,8 @@ class TrainingRun:
 
     def _hand_out(self, step: int, last: int, boundaries: frozenset[int], begun_ns: "deque[int]", answered_ns: int) -> None:
         """Send the batch of ``step``, and further ones up to the next boundary while the worker may have more."""
-        end = min([step + IN_FLIGHT[self.rung.device] - 1, last, *(boundary for boundary in boundaries if boundary >= step)])
-        while self._sent < end:
+        most = min(step + IN_FLIGHT[self.rung.device] - 1, last)
+        while self._sent < step or (self._sent < most and self._sent not in boundaries):
             self._make_ahead(self._sent + 1)
             begun_ns.append(time.perf_counter_ns())
             self.channel.send_batch(self._ahead.popleft())

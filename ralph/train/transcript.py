@@ -40,13 +40,14 @@ class TranscriptSummary:
 class TranscriptWriter:
     """Builds a transcript while the run goes on.
 
-    The links are made when somebody asks for the root, many in a row: between two steps the host does as little as it can.
+    Entries and links are made when somebody asks for them, many in a row: between two steps the host does as little as it can.
     """
 
     def __init__(self, *, seed: int, plan: Plan, start_step: int, start_state: bytes) -> None:
         self._plan, self._head = plan, _head(seed, plan, start_step, start_state)
+        self._steps: list[tuple[int, bytes, bytes, bytes | None]] = []
         self._entries: list[list[Any]] = []
-        self._root, self._linked = digest(HEAD_TAG, self._head), 0
+        self._root = digest(HEAD_TAG, self._head)
         self.boundaries = {start_step: start_state}
         """Step -> digest of the state committed there."""
 
@@ -66,30 +67,32 @@ class TranscriptWriter:
     @property
     def root(self) -> bytes:
         """Return the link of the last entry so far."""
-        for entry in self._entries[self._linked :]:
+        for step, loss, gradient_norm, boundary in self._steps[len(self._entries) :]:
+            entry = [step, self._plan.tokens_after(step), loss, gradient_norm, boundary]
+            self._entries.append(entry)
             self._root = _link(self._root, entry)
-        self._linked = len(self._entries)
         return self._root
 
     @property
     def losses(self) -> list[float]:
         """Return the loss of every step so far, in nats."""
-        return [float_of(entry[2]) for entry in self._entries]
+        return [float_of(loss) for _, loss, _, _ in self._steps]
 
     @property
     def gradient_norms(self) -> list[float]:
         """Return the gradient norm of every step so far."""
-        return [float_of(entry[3]) for entry in self._entries]
+        return [float_of(gradient_norm) for _, _, gradient_norm, _ in self._steps]
 
     def append(self, *, step: int, loss: bytes, gradient_norm: bytes, boundary: bytes | None) -> None:
         """Add the entry of one step."""
-        self._entries.append([step, self._plan.tokens_after(step), loss, gradient_norm, boundary])
+        self._steps.append((step, loss, gradient_norm, boundary))
         if boundary is not None:
             self.boundaries[step] = boundary
 
     def to_bytes(self) -> bytes:
         """Return the whole transcript."""
-        return envelope(TAG, {"head": self._head, "entries": self._entries, "root": self.root})
+        root = self.root
+        return envelope(TAG, {"head": self._head, "entries": self._entries, "root": root})
 
 
 def verify(data: bytes, plan: Plan, *, limit: int = MAX_BYTES) -> TranscriptSummary:

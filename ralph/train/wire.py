@@ -3,6 +3,7 @@
 A frame is ``u32 length | u8 kind | CBOR header | raw tensors``: length counts everything after itself,
 the header is one canonical CBOR map of at most 64 KiB preceded by its own u32 length, and ``tensors`` in
 the header lists [name, dtype, shape] of the C-contiguous little-endian buffers that follow in order.
+The header of STEPPED, which answers every step, is 24 bytes as they are: u64 step, then the bits of two numbers.
 A frame is at most 1 GiB, so that any one tensor fits; a series of tensors is split over frames of about 32 MiB. The
 reader says how much it is prepared to receive and checks every length before it allocates anything, and the host
 checks kind, names, dtypes and shapes against what it expects; what is inside remains a claim.
@@ -31,6 +32,8 @@ MAX_DIMENSIONS = 8
 MAX_NAME = 200
 ITEM_BYTES: Mapping[str, int] = {"u8": 1, "u16": 2, "i32": 4, "i64": 8, "f16": 2, "bf16": 2, "f32": 4, "f64": 8}
 _PREFIX = struct.Struct("<IBI")
+_STEPPED = struct.Struct("<Q8s8s")
+_STEPPED_FIELDS = ("step", "loss", "gradient_norm")
 
 
 class WireError(Exception):
@@ -74,6 +77,7 @@ class Kind(IntEnum):
 
 
 _KINDS = {int(kind): kind for kind in Kind}
+_STEPPED_KIND = int(Kind.STEPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +114,15 @@ class Frame:
 def pack(kind: Kind, header: Mapping[str, Any] | None = None, tensors: Sequence[Tensor] = ()) -> list[bytes | bytearray | memoryview]:
     """Return the buffers of one frame, to be written in order."""
     described = {**(header or {}), "tensors": [[tensor.name, tensor.dtype, list(tensor.shape)] for tensor in tensors]}
-    encoded = cbor2.dumps(described, canonical=True)
+    encoded = cbor2.dumps(described, canonical=True) if kind != Kind.STEPPED else _stepped(described)
     length = 1 + 4 + len(encoded) + sum(tensor.size_bytes for tensor in tensors)
     if len(encoded) > MAX_HEADER_BYTES or length > MAX_FRAME_BYTES:
         raise WireError(f"frame of {length} bytes with a header of {len(encoded)}")
     return [_PREFIX.pack(length, kind, len(encoded)) + encoded, *(tensor.data for tensor in tensors)]
+
+
+def _stepped(described: Mapping[str, Any]) -> bytes:
+    return _STEPPED.pack(*(described[name] for name in _STEPPED_FIELDS))
 
 
 def joined(parts: Sequence[bytes | bytearray | memoryview]) -> list[bytes | bytearray | memoryview]:
@@ -158,9 +166,28 @@ def read(receive: Callable[[int], memoryview], *, limit: int = MAX_FRAME_BYTES) 
         receive: Returns exactly as many bytes as asked for, or raises; it owns the deadline.
         limit: What the caller is prepared to receive now. Set it close to the expected size.
     """
+    return _rest(receive, limit, *_PREFIX.unpack(receive(_PREFIX.size)))
+
+
+def read_stepped(receive: Callable[[int], memoryview], *, limit: int) -> tuple[int, bytes, bytes] | Frame:
+    """Read the answer to a step, (step, loss, gradient norm), or the frame that came in its place.
+
+    It is read as often as there are steps, by a host that counts microseconds: so no frame is made of it.
+    """
     length, kind_number, header_length = _PREFIX.unpack(receive(_PREFIX.size))
+    if kind_number == _STEPPED_KIND and header_length == _STEPPED.size == length - 5:
+        step, loss, gradient_norm = _STEPPED.unpack(receive(_STEPPED.size))
+        return step, loss, gradient_norm
+    return _rest(receive, limit, length, kind_number, header_length)
+
+
+def _rest(receive: Callable[[int], memoryview], limit: int, length: int, kind_number: int, header_length: int) -> Frame:
     if length > min(limit, MAX_FRAME_BYTES) or header_length > MAX_HEADER_BYTES or length < 5 + header_length:
         raise WireError(f"frame of {length} bytes with a header of {header_length}, limit {limit}")
+    if kind_number == _STEPPED_KIND:
+        if not header_length == _STEPPED.size == length - 5:
+            raise WireError(f"the answer to a step of {length} bytes")
+        return Frame(Kind.STEPPED, dict(zip(_STEPPED_FIELDS, _STEPPED.unpack(receive(header_length)), strict=True)))
     try:
         kind = _KINDS[kind_number]
         header = cbor2.loads(bytes(receive(header_length)))

@@ -70,20 +70,25 @@ def test_a_step_returns_the_bits_that_were_reported() -> None:
     assert channel(frame(wire.Kind.STEPPED, FINE)).stepped(1) == (bytes(8), bytes(8))
 
 
+def stepped(header: bytes, *, behind: bytes = b"") -> bytes:
+    """Return a frame of the kind that answers a step, whatever is in it."""
+    return struct.pack("<IBI", 5 + len(header) + len(behind), wire.Kind.STEPPED, len(header)) + header + behind
+
+
 REPLIES = {
     "another step": frame(wire.Kind.STEPPED, {**FINE, "step": 2}),
-    "a step that is a truth value": frame(wire.Kind.STEPPED, {**FINE, "step": True}),
-    "a loss of seven bytes": frame(wire.Kind.STEPPED, {**FINE, "loss": bytes(7)}),
-    "a loss as text": frame(wire.Kind.STEPPED, {**FINE, "loss": "2.0"}),
-    "a missing field": frame(wire.Kind.STEPPED, {"step": 1, "loss": bytes(8)}),
-    "a field too many": frame(wire.Kind.STEPPED, {**FINE, "seconds": 1}),
-    "a tensor": frame(wire.Kind.STEPPED, FINE, (tensor("a", 1),)),
+    "an answer a byte short": stepped(bytes(23)),
+    "an answer a byte long": stepped(bytes(25)),
+    "an answer of nothing": stepped(b""),
+    "an answer with something behind it": stepped(bytes(24), behind=bytes(4)),
+    "an answer in CBOR": stepped(cbor2.dumps({**FINE, "tensors": []}, canonical=True)),
     "the claims that nobody asked for": frame(wire.Kind.CLAIMS, {}, (tensor("losses", 8),)),
     "a second greeting": frame(wire.Kind.HELLO, {"python": "3", "torch": "2", "cpu": "x", "threads": 1}),
     "another kind": frame(wire.Kind.READY, {"parameters": 1}),
     "a kind that is none": b"\x06\x00\x00\x00\x63\x01\x00\x00\x00\xa0",
     "a frame of 4 GiB": b"\xff" * 32,
-    "a large frame": frame(wire.Kind.STEPPED, {**FINE, "note": "x" * 20_000}),
+    "a large answer": stepped(bytes(20_000)),
+    "a large frame": frame(wire.Kind.READY, {"note": "x" * 20_000}),
     "a failure that is none": frame(wire.Kind.FAILED, {"code": "OPS-INFRA", "detail": "ours"}),
     "a failure without words": frame(wire.Kind.FAILED, {"code": "RUN-CRASH", "detail": 7}),
 }
