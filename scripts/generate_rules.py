@@ -72,7 +72,7 @@ def _shown(value: object) -> str:
 
 def page() -> str:
     """Return the whole page."""
-    rules = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=512, hidden=bytes(32))
+    rules = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=512, hidden=bytes(32), sources=("code", "docs"))
     texts = meanings()
     parts = [INTRODUCTION, "## Track\n", *table(rules, texts["Rules"])]
     for name in Rules.model_fields:

@@ -10,7 +10,7 @@ from ralph.protocol import seeds
 from ralph.protocol.announcement import Announcement, Environment, Hypothesis, Slot, anchor_payload, case_id
 from ralph.protocol.bundle import RunClaim, manifest_of
 from ralph.protocol.canonical import Canonical, digest, encode
-from ralph.protocol.measurement import Measurement, Score, SignedMeasurement, SourceValue, set_digest
+from ralph.protocol.measurement import GuardRow, Measurement, Score, SignedMeasurement, SourceValue, set_digest
 from ralph.protocol.network import NetworkProfile, devnet_rules
 from ralph.protocol.patch import RecipeTree
 from ralph.protocol.record import Anchor, BeaconRow, CaseRow, LookRow, OutcomeRow, Record, Refusal
@@ -68,7 +68,7 @@ def measured() -> Measurement:
         worst_mismatch_nats=5.6e-15,
         cells=2560,
         documents=1024,
-        claims=fill(7),
+        draw=fill(7),
         sources=(SourceValue(source="code", val_bpb=2.25, documents=800),),
     )
     return Measurement(
@@ -88,6 +88,7 @@ def measured() -> Measurement:
         tokens=102_400,
         score=score,
         failure=None,
+        guards=(GuardRow(name="code", runs=4, items=512, difference=-0.0125, upper=0.0009765625),),
     )
 
 
@@ -130,7 +131,7 @@ def record_of(rules: Rules) -> Record:
 
 def structures() -> dict[str, Canonical]:
     """Return one value of each hashed or signed structure."""
-    rules = devnet_rules(genesis_tree=fill(2), manifest=fill(15), vocabulary=1024, hidden=fill(16))
+    rules = devnet_rules(genesis_tree=fill(2), manifest=fill(15), vocabulary=1024, hidden=fill(16), sources=("code", "docs"))
     return {
         "hypothesis": HYPOTHESIS,
         "environment": ENVIRONMENT,

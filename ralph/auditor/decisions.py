@@ -12,7 +12,8 @@ from ralph.protocol.measurement import Measurement, Score
 from ralph.protocol.record import CaseRow, Record
 from ralph.protocol.rules import Rules
 
-ROUNDING_BPB = 1e-9
+ORDERS = 10
+"""Numbers that are rounded up to a power of ten may be so much larger than they were."""
 HOSTILE = (RalphError, ValueError, ArithmeticError, LookupError, StopIteration)
 """What the production functions may raise on a Record that an operator made up."""
 
@@ -108,10 +109,11 @@ def _score_faults(score: Score, rules: Rules) -> tuple[tuple[bool, str], ...]:
     The correction is a mean of mismatches / (N pi) with pi >= (n_u/n)/N, and a token has at least one byte.
     """
     evaluation = rules.evaluation
+    rounding_bpb = 10.0**-evaluation.published_decimals
     cells = evaluation.uniform_cells + evaluation.weighted_cells
-    most = score.worst_mismatch_nats * cells / evaluation.uniform_cells * (1 + ROUNDING_BPB)
+    most = score.worst_mismatch_nats * cells / evaluation.uniform_cells * ORDERS
     parts = [part.val_bpb for part in score.sources]
-    inside = bool(parts) and _at_least(score.val_bpb, min(parts)) and _at_least(max(parts), score.val_bpb)
+    inside = bool(parts) and min(parts) - rounding_bpb <= score.val_bpb <= max(parts) + rounding_bpb
     return (
         (score.documents == evaluation.documents, f"scored {score.documents} documents, the Rules say {evaluation.documents}"),
         (sum(part.documents for part in score.sources) == score.documents, "has sources whose documents do not add up"),
@@ -119,15 +121,11 @@ def _score_faults(score: Score, rules: Rules) -> tuple[tuple[bool, str], ...]:
         (0 <= score.worst_mismatch_nats <= evaluation.tau_nats, f"has a mismatch of {score.worst_mismatch_nats} nats and is no failure"),
         (abs(score.correction_nats) <= most, "has a correction that its mismatch cannot give"),
         (
-            abs(score.val_bpb - score.claimed_bpb) <= abs(score.correction_nats) / math.log(2) + ROUNDING_BPB,
+            abs(score.val_bpb - score.claimed_bpb) <= abs(score.correction_nats) / math.log(2) + rounding_bpb,
             "differs from its claims by more than the correction",
         ),
         (inside, "has a total outside its sources"),
     )
-
-
-def _at_least(larger: float, smaller: float) -> bool:
-    return larger >= smaller or math.isclose(larger, smaller, rel_tol=1e-12)
 
 
 def case_name(case: CaseRow) -> str:

@@ -28,7 +28,7 @@ VALIDATOR, OWNER = "validator", "owner"
 class MakeRules(Protocol):
     """Makes the Rules of a devnet, as ``devnet_rules`` does."""
 
-    def __call__(self, *, genesis_tree: bytes, manifest: bytes, vocabulary: int, hidden: bytes) -> Rules: ...
+    def __call__(self, *, genesis_tree: bytes, manifest: bytes, vocabulary: int, hidden: bytes, sources: tuple[str, ...]) -> Rules: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +100,13 @@ def set_up(
     )
     chain_hash = asyncio.run(_register(home, seed, hotkeys))
     manifest = _manifest_digest(public)
+    pool = hidden_manifest(hidden)
     chosen = rules(
-        genesis_tree=genesis_recipe().digest(), manifest=manifest[0], vocabulary=manifest[1], hidden=hidden_manifest(hidden).digest()
+        genesis_tree=genesis_recipe().digest(),
+        manifest=manifest[0],
+        vocabulary=manifest[1],
+        hidden=pool.digest(),
+        sources=pool.source_names,
     )
     profile = NetworkProfile(name="devnet", chain=chain_hash, netuid=1, rules=chosen)
     save_profile(home / "devnet.toml", profile)

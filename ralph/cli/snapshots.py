@@ -24,6 +24,7 @@ MODEL = "model."
 """What the names of the model's tensors in a training state begin with, by the recipe's interface."""
 PROBES = 256
 BATCH_ROWS = 64
+DECIMALS = 5
 TAU_NATS = 1e-5
 
 
@@ -51,7 +52,12 @@ class Snapshots:
             weights=safetensors.dump(model),
             rung=self._job.rung,
             rules=EvaluationRules(
-                documents=len(self._rows), uniform_cells=PROBES, weighted_cells=0, batch_rows=BATCH_ROWS, tau_nats=TAU_NATS
+                documents=len(self._rows),
+                uniform_cells=PROBES,
+                weighted_cells=0,
+                batch_rows=BATCH_ROWS,
+                tau_nats=TAU_NATS,
+                published_decimals=DECIMALS,
             ),
             vocabulary=self._data.vocabulary,
             rows=self._rows,

@@ -5,7 +5,7 @@ every machine and numpy version, so that an auditor who is given the key repeats
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +28,13 @@ class Draw:
         cells: int64[n], in order of the draw; the same cell may occur more than once.
         probability: float64[n], pi of each drawn cell: the mixture over uniform and weighted draws.
         uniform: How many of the draws are uniform; they come first.
+        seed: Digest of key and frozen claims, from which the cells follow.
     """
 
     cells: Integers
     probability: Floats
     uniform: int
+    seed: bytes = field(repr=False)
 
 
 def words(key: bytes, purpose: str, count: int) -> NDArray[np.uint64]:
@@ -96,7 +98,7 @@ def draw(key: bytes, claims: Floats, reference: Floats | None, *, uniform: int, 
     if weight is not None:
         cells = np.concatenate([cells, _by_weight(unit[split:], weight)])
     pi = probabilities(claims.size, weight, uniform=uniform, weighted=weighted)
-    return Draw(cells=cells, probability=pi[cells], uniform=split)
+    return Draw(cells=cells, probability=pi[cells], uniform=split, seed=bound)
 
 
 def _by_weight(unit: Floats, weight: Floats) -> Integers:

@@ -1,5 +1,6 @@
 """What a measurement says: the corrected score, overall, per source and per document."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,9 +9,10 @@ from numpy.typing import NDArray
 from ralph.data.dataset import Rows
 from ralph.errors import ConfigurationError
 from ralph.evaluate.cells import Cells, Floats, Integers
-from ralph.evaluate.draw import Draw, claims_digest
+from ralph.evaluate.draw import Draw
 from ralph.evaluate.estimator import LN2, Totals, bits_per_byte, totals
 from ralph.protocol import measurement
+from ralph.protocol.rules import EvaluationRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,28 +56,35 @@ class Score:
     size_bytes: int
     claims: Floats = field(repr=False)
     """float64[N, T] frozen claims, private while the documents are hidden."""
-    claims_digest: bytes
+    draw_seed: bytes
     document_nats: Floats = field(repr=False)
     """float64[N]: estimated sum of losses of each document."""
     worker_cpu_s: float
     """CPU seconds of all sandboxes of the measurement."""
 
-    def published(self) -> measurement.Score:
-        """Return what a Measurement records of this score."""
+    def published(self, rules: EvaluationRules) -> measurement.Score:
+        """Return what a Measurement records of this score: no digit more than is needed, because a worker may choose the others."""
+        decimals = rules.published_decimals
         sources = tuple(
-            measurement.SourceValue(source=part.source, val_bpb=part.val_bpb, documents=part.documents) for part in self.per_source
+            measurement.SourceValue(source=part.source, val_bpb=round(part.val_bpb, decimals), documents=part.documents)
+            for part in self.per_source
         )
         return measurement.Score(
-            val_bpb=self.val_bpb,
-            claimed_bpb=self.claimed_bpb,
-            correction_nats=self.correction_nats,
-            standard_error_nats=self.standard_error_nats,
-            worst_mismatch_nats=self.worst_mismatch_nats,
+            val_bpb=round(self.val_bpb, decimals),
+            claimed_bpb=round(self.claimed_bpb, decimals),
+            correction_nats=_order(self.correction_nats),
+            standard_error_nats=_order(self.standard_error_nats),
+            worst_mismatch_nats=min(_order(self.worst_mismatch_nats), rules.tau_nats),
             cells=self.cells,
             documents=self.documents,
-            claims=self.claims_digest,
+            draw=self.draw_seed,
             sources=sources,
         )
+
+
+def _order(value: float) -> float:
+    """Return the power of ten at or next above the size of ``value``, with its sign; 0 for 0."""
+    return math.copysign(float(f"1e{math.ceil(math.log10(abs(value)))}"), value) if value else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -136,7 +145,7 @@ def assemble(audit: Audit, rows: Rows, *, tau: float, token_bytes: NDArray[np.ui
         tokens=cells.count,
         size_bytes=int(size.sum()),
         claims=audit.claims,
-        claims_digest=claims_digest(claims),
+        draw_seed=audit.draw.seed,
         document_nats=documents.nats,
         worker_cpu_s=worker_cpu_s,
     )

@@ -5,16 +5,17 @@ the same inputs give the same outcome byte for byte. With fewer measurements tha
 raises instead of guessing, and the round is held.
 
 Not here yet: probation with roll-back, penalties on failed proof entries, contests that survive a
-change of king, non-inferiority guards, several executors for one number.
+change of king, several executors for one number.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ralph.errors import CorruptStateError
+from ralph.judge.guards import failed
 from ralph.judge.sequential import Action, Look, filter_look, proof_look, screen
 from ralph.protocol.lineage import Contest, KingRun, PairedRun, Reign, Throne
-from ralph.protocol.measurement import Measurement, Stage
+from ralph.protocol.measurement import GuardRow, Measurement, Stage
 from ralph.protocol.reasons import Reason
 from ralph.protocol.record import CaseRow, CrownRow, LookRow, OutcomeRow, State
 from ralph.protocol.rules import CrownRules, Rules
@@ -74,7 +75,7 @@ def decide(
     entries = throne.entries
     judged: list[_Judged] = []
     for case in queue_order(cases, beacon_two):
-        one = _judge(case, contests.get(case.case), table, pool, entries, round_index, rules.crown)
+        one = _judge(case, contests.get(case.case), table, pool, entries, round_index, rules)
         entries += one.entered_proof
         judged.append(one)
     return _conclude(throne, round_index, judged, cases, (*pool, *table.paired_king_runs()), entries, rules)
@@ -119,7 +120,7 @@ class _Table:
 
 
 def _judge(
-    case: CaseRow, contest: Contest | None, table: _Table, pool: tuple[KingRun, ...], entries: int, round_index: int, rules: CrownRules
+    case: CaseRow, contest: Contest | None, table: _Table, pool: tuple[KingRun, ...], entries: int, round_index: int, rules: Rules
 ) -> _Judged:
     if case.refusal is not None:
         state: State = {"INT-ABSENT": "absent", "INT-PARENT": "void", "STA-QUEUED": "queued", "OPS-INFRA": "deferred"}.get(
@@ -146,11 +147,11 @@ def _judge(
             stage="filter",
             opened_round=round_index,
         )
-        return _screen(case, contest, fresh, pool, rules)
+        return _screen(case, contest, fresh, pool, rules.crown)
     contest = replace(contest, runs=(*contest.runs, *fresh))
     if contest.stage == "filter":
-        return _filter(case, contest, pool, entries, rules)
-    return _proof(case, contest, pool, rules)
+        return _filter(case, contest, pool, entries, rules.crown)
+    return _proof(case, contest, pool, rules.crown, failed(runs, len(contest.runs), rules))
 
 
 def _replay_mismatch(case: CaseRow, runs: Sequence[Measurement]) -> str | None:
@@ -190,9 +191,14 @@ def _filter(case: CaseRow, contest: Contest, pool: tuple[KingRun, ...], entries:
     return _Judged(outcome=_outcome(case, "dropped", look.reason, sentence, row))
 
 
-def _proof(case: CaseRow, contest: Contest, pool: tuple[KingRun, ...], rules: CrownRules) -> _Judged:
+def _proof(case: CaseRow, contest: Contest, pool: tuple[KingRun, ...], rules: CrownRules, unsafe: tuple[GuardRow, ...]) -> _Judged:
     look = proof_look(*_values(contest.runs, pool), rules, entry=contest.entry)
     row, sentence = _look_row(look, entry=contest.entry), _sentence(look)
+    if look.action is Action.CROWN and unsafe:
+        sentence = f"{sentence}; but not shown to be safe: {', '.join(_unsafe(one) for one in unsafe)}"
+        if look.estimate.n < rules.proof_looks[-1]:
+            return _Judged(outcome=_outcome(case, "proving", Reason.STA_CONTINUE, sentence, row), contest=contest)
+        return _Judged(outcome=_outcome(case, "dropped", Reason.STA_REGRESS, sentence, row))
     if look.action is Action.CROWN:
         return _Judged(outcome=_outcome(case, "crowned", Reason.STA_CROWN, sentence, row), contest=contest)
     if look.action is Action.CONTINUE:
@@ -231,6 +237,10 @@ def _conclude(
     new_pool = tuple(KingRun(seed=run.seed, val_bpb=run.challenger) for run in contest.runs)
     after = replace(common, lineage=(*throne.lineage, reign), pool=new_pool, entries=0, entered=frozenset(), contests=())
     return Decision(throne=after, outcomes=outcomes, crown=crown)
+
+
+def _unsafe(row: GuardRow) -> str:
+    return f"{row.name} {row.difference:+.4f} bpb, at most {row.upper:+.4f} over {row.runs} runs"
 
 
 def _values(runs: tuple[PairedRun, ...], pool: tuple[KingRun, ...]) -> tuple[list[float], list[float], list[float]]:

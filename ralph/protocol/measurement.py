@@ -23,7 +23,10 @@ class SourceValue(Canonical):
 
 
 class Score(Canonical):
-    """The outcome of claim-then-audit on the hidden documents."""
+    """The outcome of claim-then-audit on the hidden documents.
+
+    Bits per byte have the decimals of the Rules. Correction, standard error and mismatch are rounded up to a power of ten.
+    """
 
     TAG: ClassVar[str] = "recipe-net/score/v1"
 
@@ -34,9 +37,25 @@ class Score(Canonical):
     worst_mismatch_nats: Real
     cells: U64
     documents: U64
-    claims: Digest
-    """Digest of the frozen claims, which fixed the draw of the cells."""
+    draw: Digest
+    """Digest of the frozen claims and the key: the seed of the cells that were probed. Without the key no worker can aim at its bits."""
     sources: tuple[SourceValue, ...]
+
+
+class GuardRow(Canonical):
+    """One part of the test on which a challenger may not be much worse than the king, over all proof runs of a contest so far."""
+
+    TAG: ClassVar[str] = "recipe-net/guard-row/v1"
+
+    name: ShortText
+    """Source of text."""
+    runs: U64
+    items: U64
+    """Documents."""
+    difference: Real
+    """Challenger less king, in the metric's unit; positive is worse."""
+    upper: Real
+    """Upper end of its one-sided interval."""
 
 
 class Failure(Canonical):
@@ -73,6 +92,8 @@ class Measurement(Canonical):
     tokens: U64
     score: Score | None
     failure: Failure | None
+    guards: tuple[GuardRow, ...] = ()
+    """Of the last proof run of a contest in this round; empty everywhere else."""
 
 
 class SignedMeasurement(Canonical):

@@ -15,6 +15,7 @@ from ralph.protocol.rules import (
     DataRules,
     EmissionRules,
     EvaluationRules,
+    GuardRules,
     PatchRules,
     RoundRules,
     Rules,
@@ -125,7 +126,9 @@ token ids, 0.025 in 23 with 1024. Runs of small edits and of the king on equal s
 hardly at all: hence b = 0.75, and a v_ref above what neutral patches show (0.07 of sigma squared)."""
 
 
-def devnet_rules(*, genesis_tree: bytes, manifest: bytes, vocabulary: int, hidden: bytes, first_block: int = 1) -> Rules:
+def devnet_rules(
+    *, genesis_tree: bytes, manifest: bytes, vocabulary: int, hidden: bytes, sources: tuple[str, ...], first_block: int = 1
+) -> Rules:
     """Return the devnet's Rules over the data and recipe of this machine."""
     return Rules(
         version=1,
@@ -145,8 +148,11 @@ def devnet_rules(*, genesis_tree: bytes, manifest: bytes, vocabulary: int, hidde
         bundle=BundleRules(max_files=64, max_total_bytes=64 * MIB, max_path_length=120, max_document_bytes=16_384),
         ladder=LADDER,
         data=DataRules(manifest=manifest, vocabulary=vocabulary, hidden_commitment=hidden),
-        evaluation=EvaluationRules(documents=1024, uniform_cells=2048, weighted_cells=512, batch_rows=64, tau_nats=1e-5),
+        evaluation=EvaluationRules(
+            documents=1024, uniform_cells=2048, weighted_cells=512, batch_rows=64, tau_nats=1e-5, published_decimals=5
+        ),
         crown=DEVNET_CROWN,
+        guards=GuardRules(sources=tuple(sorted(sources)), source_margin_sigmas=1.0, min_documents=64, level=0.95, resamples=2000),
         emission=EmissionRules(king_share=0.9, probation_share=0.25, decay_per_round=0.99, royalty_generations=8),
         announcements_per_coldkey=2,
         defer_limit=3,

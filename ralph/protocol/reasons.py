@@ -34,12 +34,14 @@ class Reason(StrEnum):
     RUN_PARAMS = "RUN-PARAMS"
     RUN_BUDGET = "RUN-BUDGET"
     RUN_CRASH = "RUN-CRASH"
+    RUN_NUMERIC = "RUN-NUMERIC"
     FRD_CLAIM = "FRD-CLAIM"
     FRD_REPLAY = "FRD-REPLAY"
     FRD_CHAIN = "FRD-CHAIN"
     FRD_SEGMENT = "FRD-SEGMENT"
     STA_NOISE = "STA-NOISE"
     STA_WORSE = "STA-WORSE"
+    STA_REGRESS = "STA-REGRESS"
     STA_CONTINUE = "STA-CONTINUE"
     STA_QUEUED = "STA-QUEUED"
     STA_CROWN = "STA-CROWN"
@@ -47,6 +49,7 @@ class Reason(StrEnum):
     OPS_INFRA = "OPS-INFRA"
     OPS_HOLD = "OPS-HOLD"
     OPS_NUMERIC = "OPS-NUMERIC"
+    OPS_LATE = "OPS-LATE"
     OPS_CONFIG = "OPS-CONFIG"
     OPS_CORRUPT = "OPS-CORRUPT"
     OPS_DATA = "OPS-DATA"
@@ -106,12 +109,18 @@ _TABLE: tuple[tuple[Reason, str, str], ...] = (
         "Keep steps x batch x sequence within the token budget and the step limit; where the rung limits time, train as fast as the king.",
     ),
     (Reason.RUN_CRASH, "The recipe raised an error or its process ended.", "Run `ralph train` on the patched recipe and fix the error it prints."),
+    (
+        Reason.RUN_NUMERIC,
+        "The model's losses come out differently every time, on a machine where the king's repeat.",
+        "Draw nothing at random and keep nothing from one request to the next while the model is evaluated.",
+    ),
     (Reason.FRD_CLAIM, "The model claims losses that it cannot reproduce from prefixes alone.", "A model must be causal: a logit may depend on no later token and on no other row."),
     (Reason.FRD_REPLAY, "A re-run of the claimed run gave another result.", "Submit only runs that the host made with the announced patch and seed."),
     (Reason.FRD_CHAIN, "The transcript is not one unbroken chain over the plan.", "Submit the transcript as the host wrote it."),
     (Reason.FRD_SEGMENT, "A training state is not the one that its digest commits to.", "Keep the states of a run as the host wrote them."),
     (Reason.STA_NOISE, "The effect is not distinguishable from noise at this look.", "Look for a larger effect, or for one with less variance."),
     (Reason.STA_WORSE, "The change made the recipe worse.", "Try something else; the row is kept so that others need not try it again."),
+    (Reason.STA_REGRESS, "Better on the whole, but not shown to be no worse on one part of the test.", "Find what it costs on the named part, and keep that."),
     (Reason.STA_CONTINUE, "Promising: the contest goes on with fresh seeds.", "Keep the miner running; the next look needs its runs."),
     (Reason.STA_QUEUED, "More cases than this round can judge.", "Nothing to do: it keeps its place."),
     (Reason.STA_CROWN, "Decisively better than the king on fresh seeds.", "Nothing to do: this is the king now."),
@@ -119,6 +128,7 @@ _TABLE: tuple[tuple[Reason, str, str], ...] = (
     (Reason.OPS_INFRA, "Something on the judging side failed.", "Nothing to do: it is retried and costs you nothing."),
     (Reason.OPS_HOLD, "The judges doubt themselves and keep paying the last verified king.", "Nothing to do: the operator is told."),
     (Reason.OPS_NUMERIC, "Two honest computations disagreed beyond the tolerance.", "Nothing to do: it is measured again."),
+    (Reason.OPS_LATE, "A run took longer than this machine allows.", "Nothing to do: it is tried again; where the king is in time, a run that never is counts as RUN-STALL."),
     (Reason.OPS_CONFIG, "The configuration cannot be used.", "Correct the named value; `ralph config check` shows all of them."),
     (Reason.OPS_CORRUPT, "Stored state does not verify.", "Restore the named file from a copy; nothing was overwritten."),
     (Reason.OPS_DATA, "The data on disk is not the data that the Rules name.", "Run `ralph data verify`, then `ralph data prepare`."),

@@ -114,6 +114,8 @@ class EvaluationRules(Canonical):
     """Fixed batch shape of claims and probes alike."""
     tau_nats: Real
     """Largest honest |claim - probe| on this track's hardware class."""
+    published_decimals: U64
+    """Of bits per byte in a Measurement. A worker could write hidden text into digits that nobody needs."""
 
 
 class CrownRules(Canonical):
@@ -146,6 +148,22 @@ class CrownRules(Canonical):
     max_cases_per_round: U64
 
 
+class GuardRules(Canonical):
+    """On what a challenger may not be worse, whatever it gains elsewhere."""
+
+    TAG: ClassVar[str] = "recipe-net/rules/guards/v1"
+
+    sources: tuple[str, ...]
+    """Sources of text that are guarded, sorted."""
+    source_margin_sigmas: Real
+    """What it may lose on one source of text, in sigma."""
+    min_documents: U64
+    """A validator whose pool has fewer documents of a guarded source does not start: nothing could be said of it."""
+    level: Real
+    """Of the one-sided interval."""
+    resamples: U64
+
+
 class EmissionRules(Canonical):
     """Who is paid what. Shares of one emission, decimals that sum to 1 where they split something."""
 
@@ -176,6 +194,7 @@ class Rules(Canonical):
     data: DataRules
     evaluation: EvaluationRules
     crown: CrownRules
+    guards: GuardRules
     emission: EmissionRules
     announcements_per_coldkey: U64
     defer_limit: U64

@@ -206,7 +206,7 @@ class WorkerChannel:
 
     def _ours_if_late(self, error: UntrustedInputError) -> None:
         if error.code == "RUN-STALL" and time.monotonic() >= self._run_deadline - LAUNCH_SLACK_S:
-            raise InfrastructureError(f"the run took longer than its {self._limit_s:.0f} s on this machine") from error
+            raise InfrastructureError(f"the run took longer than its {self._limit_s:.0f} s on this machine", code="OPS-LATE") from error
 
     @staticmethod
     def _check(received: Sequence[wire.Tensor], limits: TensorLimits, *, progress: bool) -> None:

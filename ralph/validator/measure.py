@@ -5,6 +5,7 @@ The list of work is a pure function of the accepted cases, the throne and the be
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +24,7 @@ from ralph.protocol.announcement import Environment
 from ralph.protocol.canonical import blob_digest
 from ralph.protocol.measurement import Failure, Measurement
 from ralph.protocol.patch import RecipeTree
+from ralph.protocol.reasons import Reason
 from ralph.protocol.rules import Rules, Rung
 from ralph.protocol.seeds import draw
 from ralph.repository.trees import materialise
@@ -56,6 +58,8 @@ class Measured:
     measurement: Measurement
     claims: Floats | None = field(repr=False)
     """float64[N, T] on hidden documents; never leaves the validator before rotation."""
+    document_nats: Floats | None = field(repr=False)
+    """float64[N]: estimated losses of the same documents; as private."""
     initial: Boundary | None = field(repr=False)
     """The state at step 0 of a run that the validator trained."""
     train_cpu_s: float
@@ -98,14 +102,12 @@ class Bench:
                 return self._trained(work.need, recipe, rung, key)
             except UntrustedInputError as error:
                 logger.info("run %s of tree %s failed: %s %s", work.need.stage, work.need.tree.hex()[:16], error.code, error.detail)
-                failure = Failure(reason=error.code, detail=error.detail[:200])
-                return Measured(
-                    measurement=self._measurement(work.need, None, None, failure),
-                    claims=None,
-                    initial=None,
-                    train_cpu_s=0.0,
-                    score_cpu_s=0.0,
-                )
+                return self.failed(work.need, Failure(reason=error.code, detail=error.detail[:200]))
+
+    def failed(self, need: Need, failure: Failure) -> Measured:
+        """Return what is known of a run that the recipe made fail."""
+        measurement = self._measurement(need, None, None, failure)
+        return Measured(measurement=measurement, claims=None, document_nats=None, initial=None, train_cpu_s=0.0, score_cpu_s=0.0)
 
     def _trained(self, need: Need, recipe: Path, rung: Rung, key: bytes) -> Measured:
         job = RunJob(recipe=recipe, rung=rung, seed=need.seed, vocabulary=self.data.vocabulary, limits=limits_for(rung))
@@ -130,6 +132,7 @@ class Bench:
         return Measured(
             measurement=measurement,
             claims=scored.claims,
+            document_nats=scored.document_nats,
             initial=states.first,
             train_cpu_s=result.worker_cpu_s,
             score_cpu_s=scored.worker_cpu_s,
@@ -150,7 +153,14 @@ class Bench:
             king_losses=self.king_losses,
         )
         measurement = self._measurement(need, None, scored, None, weights=blob_digest(weights))
-        return Measured(measurement=measurement, claims=scored.claims, initial=None, train_cpu_s=0.0, score_cpu_s=scored.worker_cpu_s)
+        return Measured(
+            measurement=measurement,
+            claims=scored.claims,
+            document_nats=scored.document_nats,
+            initial=None,
+            train_cpu_s=0.0,
+            score_cpu_s=scored.worker_cpu_s,
+        )
 
     def _measurement(
         self, need: Need, result: RunResult | None, scored: Score | None, failure: Failure | None, *, weights: bytes | None = None
@@ -170,7 +180,7 @@ class Bench:
             weights=result.weights_digest if result else weights,
             parameters=result.parameters if result else 0,
             tokens=result.plan.tokens if result else 0,
-            score=scored.published() if scored else None,
+            score=scored.published(self.rules.evaluation) if scored else None,
             failure=failure,
         )
 
@@ -197,13 +207,31 @@ def seed_decides(first: bytes, second: bytes, rung: Rung) -> Failure | None:
     return None
 
 
-def retried(bench: Bench, work: Work, tries: int) -> Measured:
-    """Measure, again where we failed. Raises the last InfrastructureError after ``tries`` attempts."""
+BLAME: Mapping[str, Reason] = {Reason.OPS_NUMERIC: Reason.RUN_NUMERIC, Reason.OPS_LATE: Reason.RUN_STALL}
+"""What may look like our failure -> what it is where it meets a challenger every time and the king never."""
+
+
+def retried(bench: Bench, work: Work, tries: int, *, king_ran: bool) -> Measured:
+    """Measure, again where we failed.
+
+    Args:
+        bench: Where.
+        work: What.
+        tries: Attempts before we give up.
+        king_ran: Whether the king has been measured in this round on this machine. Then a challenger whose numbers never repeat, or
+            that is never in time, has himself to blame, and one submission cannot hold a round for ever.
+
+    Raises:
+        InfrastructureError: The last one, after ``tries`` attempts.
+    """
     for attempt in range(1, tries + 1):
         try:
             return bench.measure(work)
         except InfrastructureError as error:
             logger.warning("attempt %d of %d: %s", attempt, tries, error)
+            blame = BLAME.get(error.code) if king_ran and work.need.role != "king" else None
+            if attempt == tries and blame is not None:
+                return bench.failed(work.need, Failure(reason=blame, detail=f"in {tries} of {tries} attempts: {error.detail}"[:200]))
             if attempt == tries:
                 raise
     raise ValueError("defer_limit is zero")

@@ -22,7 +22,7 @@ from ralph.protocol.announcement import Environment, Slot
 from ralph.protocol.bundle import MAX_MANIFEST_BYTES, Manifest, run_prefix
 from ralph.protocol.canonical import decode, encode
 from ralph.protocol.lineage import Contest, Throne
-from ralph.protocol.measurement import Measurement, SignedMeasurement
+from ralph.protocol.measurement import GuardRow, Measurement, SignedMeasurement
 from ralph.protocol.patch import RecipeTree
 from ralph.protocol.reasons import Reason
 from ralph.protocol.record import BeaconRow, CaseRow, Refusal
@@ -30,6 +30,7 @@ from ralph.protocol.rounds import Window
 from ralph.protocol.seeds import draw
 from ralph.repository.stored import load_tree
 from ralph.validator.facts import Archive
+from ralph.validator.guarding import Guarding
 from ralph.validator.intake import Docket, Intake, unopened
 from ralph.validator.measure import Bench, Measured, Work, retried, seed_decides
 from ralph.validator.services import Services
@@ -60,6 +61,9 @@ class RoundWork:
         self._rules = services.profile.rules
         rung = self._rules.rung(self._rules.crown.rung)
         self._times = Times(services.events, rung=rung, king=throne.king.tree, round_index=window.index)
+        self._guarding = Guarding(
+            rules=self._rules, events=services.events, private=services.private, hidden=services.hidden, throne=throne
+        )
         self._archive = Archive(chain=services.chain, events=services.events, rules=self._rules)
 
     async def gather(self) -> Gathered:
@@ -133,11 +137,11 @@ class RoundWork:
         beacons = Beacons(one=beacon_one, two=beacon_two, previous_two=previous)
         wanted = needs(self._throne, cases, beacons, self._rules, round_index=index)
         kings = [need for need in wanted if need.role == "king"]
-        self._run(kings, cases, king, beacon_two)
-        self._run([need for need in wanted if need.role == "challenger"], cases, king, beacon_two)
+        self._run(kings, cases, king, beacon_two, king_ran=False)
+        self._run([need for need in wanted if need.role == "challenger"], cases, king, beacon_two, king_ran=bool(kings))
         return tuple(self._finished(need) for need in wanted)
 
-    def _run(self, wanted: Sequence[Need], cases: Sequence[CaseRow], king: RecipeTree, beacon_two: bytes) -> None:
+    def _run(self, wanted: Sequence[Need], cases: Sequence[CaseRow], king: RecipeTree, beacon_two: bytes, *, king_ran: bool) -> None:
         missing = [need for need in wanted if self._services.events.get("measurement", self._key(need)) is None]
         if not missing:
             return
@@ -155,8 +159,9 @@ class RoundWork:
         )
         work = [self._work(need, cases, king) for need in missing]
         tries = self._rules.defer_limit
-        for need, measured in zip(missing, self._services.executor.map(lambda one: retried(bench, one, tries), work), strict=True):
-            self._keep(need, measured)
+        found = self._services.executor.map(lambda one: retried(bench, one, tries, king_ran=king_ran), work)
+        for need, measured in zip(missing, found, strict=True):
+            self._keep(need, measured, self._guards(need, measured, wanted, beacon_two))
 
     def _environment(self) -> Environment:
         """Return the pins of our stack, kept for the Record."""
@@ -166,11 +171,18 @@ class RoundWork:
             self._services.events.append("environment", key, environment.to_bytes())
         return environment
 
-    def _keep(self, need: Need, measured: Measured) -> None:
+    def _guards(self, need: Need, measured: Measured, wanted: Sequence[Need], beacon_two: bytes) -> tuple[GuardRow, ...]:
+        if measured.document_nats is None:
+            return ()
+        self._guarding.keep(need, measured.document_nats)
+        return self._guarding.rows(need, wanted, beacon_two=beacon_two)
+
+    def _keep(self, need: Need, measured: Measured, guards: tuple[GuardRow, ...]) -> None:
         if need.role == "king" and measured.claims is not None and self._services.events.get("king-claims", need.tree.hex()) is None:
             digest = self._services.private.put(measured.claims.tobytes())
             self._services.events.append("king-claims", need.tree.hex(), digest)
-        measurement = self._times.judged(need, self._judged_start(need, measured), measured.training_s)
+        judged = self._times.judged(need, self._judged_start(need, measured), measured.training_s)
+        measurement = judged.model_copy(update={"guards": guards if judged.failure is None else ()})
         signed = SignedMeasurement(measurement=measurement, signature=self._services.record_key.sign(measurement.digest()))
         self._services.events.append("measurement", self._key(need), signed.to_bytes())
         value = (

@@ -11,8 +11,10 @@ from rich.table import Table
 
 from ralph.errors import ConfigurationError
 from ralph_devnet.bench.ablation import ablation
+from ralph_devnet.bench.attacks import attacks
 from ralph_devnet.bench.data import data_preparation
 from ralph_devnet.bench.demos import demos
+from ralph_devnet.bench.evaluate import evaluation
 from ralph_devnet.bench.gpu import gpus
 from ralph_devnet.bench.host import host_overhead
 from ralph_devnet.bench.loop import loop_stages
@@ -25,6 +27,8 @@ REGISTRY: dict[str, Benchmark] = {
     "host": host_overhead,
     "loop": loop_stages,
     "scorer": scorer_gain,
+    "attacks": attacks,
+    "evaluate": evaluation,
     "train": training,
     "scales": scales,
     "ablation": ablation,

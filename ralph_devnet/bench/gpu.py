@@ -108,7 +108,7 @@ class Scene:
 
     def noise(self, rung: Rung) -> list[Figure]:
         """Train several seeds; return the mean of val_bpb and its standard deviation."""
-        rules = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=self.data.vocabulary, hidden=bytes(32))
+        rules = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=self.data.vocabulary, hidden=bytes(32), sources=())
         bench = Bench(
             sandbox=BubblewrapSandbox(), data=self.data, rules=rules, rung=rung, scratch=scratch(self.context, "gpu-noise"), documents=2000
         )

@@ -15,7 +15,7 @@ from tests.agent.simulator import SimulatedSandbox
 def main(directory: Path, ledger: Path, scratch: Path, experiments: int) -> None:
     manifest, genesis = data_manifest(directory).digest(), read_tree(RECIPE)
     data = open_data(directory, expect=manifest)
-    rules = devnet_rules(genesis_tree=genesis.digest(), manifest=manifest, vocabulary=data.vocabulary, hidden=bytes(32))
+    rules = devnet_rules(genesis_tree=genesis.digest(), manifest=manifest, vocabulary=data.vocabulary, hidden=bytes(32), sources=())
     bench = make_bench(SimulatedSandbox(level=hill), data, rules, scratch)
     researcher = Researcher(program=Program.GRAMMAR, ledger=ledger, bench=bench, seed=1, budget=Budget(experiments=experiments))
     researcher.start(genesis)

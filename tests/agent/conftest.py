@@ -32,7 +32,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
 
 @pytest.fixture(scope="session")
 def rules(data: DataSet, genesis: RecipeTree) -> Rules:
-    return devnet_rules(genesis_tree=genesis.digest(), manifest=data.manifest.digest(), vocabulary=data.vocabulary, hidden=bytes(32))
+    return devnet_rules(
+        genesis_tree=genesis.digest(), manifest=data.manifest.digest(), vocabulary=data.vocabulary, hidden=bytes(32), sources=()
+    )
 
 
 BenchFactory = Callable[[Sandbox], Bench]

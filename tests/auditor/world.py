@@ -115,7 +115,9 @@ class World:
         )
         genesis = GENESIS
         chain = LocalChain.connect(home / "chain.sqlite")
-        rules = devnet_rules(genesis_tree=genesis.digest(), manifest=bytes(32), vocabulary=1024, hidden=digest("test/hidden", 1))
+        rules = devnet_rules(
+            genesis_tree=genesis.digest(), manifest=bytes(32), vocabulary=1024, hidden=digest("test/hidden", 1), sources=()
+        )
         profile = NetworkProfile(name="devnet", chain=run(chain.block_hash(0)), netuid=1, rules=rules)
         run(chain.register(validator.key_id, key("validator cold").key_id, stake=1_000))
         for name in MINERS:
@@ -470,7 +472,7 @@ def score(value: float) -> Score:
         worst_mismatch_nats=0.0,
         cells=2560,
         documents=1024,
-        claims=bytes(32),
+        draw=bytes(32),
         sources=(
             SourceValue(source="code", val_bpb=value - 0.1, documents=600),
             SourceValue(source="docs", val_bpb=value + 0.1, documents=424),

@@ -60,7 +60,7 @@ class World:
 
     def __post_init__(self) -> None:
         rules = devnet_rules(
-            genesis_tree=name_digest("genesis"), manifest=name_digest("manifest"), vocabulary=1024, hidden=name_digest("hidden")
+            genesis_tree=name_digest("genesis"), manifest=name_digest("manifest"), vocabulary=1024, hidden=name_digest("hidden"), sources=()
         )
         self.profile = NetworkProfile(name="devnet", chain=name_digest("chain"), netuid=1, rules=rules)
         self.hotkeys = {name: Hotkey.from_seed(name_digest(f"hotkey {name}")) for name in ("validator", *self.nodes)}
@@ -216,7 +216,7 @@ def _score(val_bpb: float) -> Score:
         worst_mismatch_nats=0.0,
         cells=1,
         documents=1,
-        claims=name_digest("claims"),
+        draw=name_digest("draw"),
         sources=(),
     )
 

@@ -18,7 +18,8 @@ def rung(*, sequence: int) -> Rung:
 
 
 def rules(*, uniform: int, weighted: int, batch_rows: int = 8) -> EvaluationRules:
-    return EvaluationRules(documents=1, uniform_cells=uniform, weighted_cells=weighted, batch_rows=batch_rows, tau_nats=1e-5)
+    cells = {"uniform_cells": uniform, "weighted_cells": weighted}
+    return EvaluationRules(documents=1, **cells, batch_rows=batch_rows, tau_nats=1e-5, published_decimals=5)
 
 
 def token_bytes(vocabulary: int) -> np.ndarray:

@@ -12,12 +12,13 @@ from ralph.evaluate.draw import Draw, draw, probabilities, weights
 from ralph.evaluate.estimator import bits_per_byte, totals
 from ralph.evaluate.redraw import detection, gain, redraw
 from ralph.protocol.rules import EvaluationRules
+from tests.evaluate import material
 
 KEY = b"k" * 32
 
 
 def rules(uniform: int = 96, weighted: int = 32) -> EvaluationRules:
-    return EvaluationRules(documents=20, uniform_cells=uniform, weighted_cells=weighted, batch_rows=4, tau_nats=1e-5)
+    return material.rules(uniform=uniform, weighted=weighted, batch_rows=4)
 
 
 def truth_and_king(count: int, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +53,7 @@ def test_the_expected_score_is_the_mean_true_loss_for_any_claims(count: int, uni
     groups = np.zeros(count, np.int64)
     expected = 0.0
     for cell in range(count):
-        once = Draw(cells=np.array([cell, cell]), probability=pi[[cell, cell]], uniform=2)
+        once = Draw(cells=np.array([cell, cell]), probability=pi[[cell, cell]], uniform=2, seed=bytes(32))
         expected += pi[cell] * totals(claims, once, truth[[cell, cell]], groups=groups, count=1).nats[0]
     assert expected / count == pytest.approx(truth.mean(), rel=1e-11)
 

@@ -25,6 +25,7 @@ ROWS = rows(count=45, sequence=SEQUENCE, vocabulary=VOCABULARY)
 TABLE = np.random.default_rng(8).normal(0, 1.5, (VOCABULARY, VOCABULARY)).astype("<f4")
 WEIGHTS = safetensors.dump([wire.Tensor("table", "f32", TABLE.shape, TABLE.tobytes())])
 CELLS = Cells.of(ROWS.lengths)
+LIMITS = rules(uniform=96, weighted=32)
 
 
 def honest_losses() -> np.ndarray:
@@ -184,11 +185,31 @@ def test_sources_and_documents_of_a_score_add_up() -> None:
     assert bits_per_byte(float(score.document_nats.sum()), score.size_bytes) == pytest.approx(score.val_bpb, rel=1e-12)
 
 
-def test_what_is_published_is_a_canonical_score_with_the_digest_of_the_claims() -> None:
+def test_what_is_published_is_a_canonical_score_with_the_seed_of_its_draw() -> None:
     score = run(SimulatedSandbox(models=lambda _: Bigram()))
-    published = score.published()
+    published = score.published(LIMITS)
     assert PublishedScore.from_bytes(published.to_bytes(), limit=10_000) == published
-    assert published.claims == score.claims_digest
+    assert published.draw == score.draw_seed
+
+
+class Whispering(Bigram):
+    """Writes a number of its own into the digits of its claims that no probe looks at."""
+
+    secret = 0
+
+    def claim(self, tokens: np.ndarray) -> np.ndarray:
+        return super().claim(tokens) + 1e-9 * self.secret
+
+
+def test_no_published_digit_shows_what_a_worker_writes_below_the_tolerance() -> None:
+    """T26: seven bits of hidden text in every claim; the claims stay here, and the Measurement is the same but for the seed of the draw."""
+    said = []
+    for secret in range(0, 128, 9):
+        whispering = type("Whispering", (Whispering,), {"secret": secret})
+        published = run(SimulatedSandbox(models=lambda _, model=whispering: model())).published(LIMITS)
+        said.append((published.val_bpb, published.claimed_bpb, tuple(source.val_bpb for source in published.sources)))
+        assert published.worst_mismatch_nats in (0.0, 1e-15, 1e-14, 1e-9, 1e-8, 1e-7, 1e-6)
+    assert len(set(said)) <= 2
 
 
 def test_the_second_sandbox_starts_early_but_gets_nothing_before_the_first_is_destroyed() -> None:
@@ -238,7 +259,7 @@ def test_a_cell_that_is_drawn_twice_is_probed_once() -> None:
 
 def test_the_same_key_gives_the_same_score_bit_for_bit() -> None:
     one, two = (run(SimulatedSandbox(models=lambda _: Bigram())) for _ in range(2))
-    assert one.published().to_bytes() == two.published().to_bytes()
+    assert one.published(LIMITS).to_bytes() == two.published(LIMITS).to_bytes()
 
 
 @pytest.mark.parametrize("model", [LookAhead, OnePercent, Memory, ShortPrefixes, Deflated, Giant, OneHugeCredit])

@@ -7,13 +7,14 @@ import pytest
 
 from ralph.errors import UntrustedInputError
 from ralph.evaluate.score import Score
-from tests.attacks.workers import variants
+from ralph_devnet.hostile import recipes
+from tests.evaluate.material import RECIPE
 from tests.evaluate.trusted import CELLS, ROWS, VOCABULARY, score, trained
 
 
 @pytest.fixture(scope="module")
 def honest() -> Score:
-    return score(variants.RECIPE)
+    return score(RECIPE)
 
 
 def test_an_honest_score_is_what_trusted_torch_computes(honest: Score) -> None:
@@ -33,8 +34,8 @@ def test_the_tested_model_has_learned_something() -> None:
     assert trained().losses.sum() / CELLS.count < math.log(VOCABULARY) - 0.5
 
 
-@pytest.mark.parametrize("name", ["look_ahead", "one_percent", "evaluation_only"])
-def test_reading_ahead_is_fraud(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "share"), [("look_ahead", 1.0), ("look_ahead", 0.01), ("evaluation_only", 1.0)])
+def test_reading_ahead_is_fraud(name: str, share: float, tmp_path: Path) -> None:
     with pytest.raises(UntrustedInputError, match="again in a replay") as refusal:
-        score(variants.payload(name, tmp_path / "recipe"))
+        score(recipes.payload(name, tmp_path / "recipe", {"SHARE": share}))
     assert refusal.value.code == "FRD-CLAIM"

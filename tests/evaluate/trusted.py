@@ -18,8 +18,7 @@ from ralph.evaluate.measure import Exam, Revealed, reveal
 from ralph.evaluate.score import Score
 from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.train import safetensors, wire
-from tests.attacks.workers import variants
-from tests.evaluate.material import KEY, markov, rows, rules, rung, token_bytes
+from tests.evaluate.material import KEY, RECIPE, markov, rows, rules, rung, token_bytes
 
 SEQUENCE = 32
 VOCABULARY = 128
@@ -106,11 +105,11 @@ def _recipe() -> Iterator[ModuleType]:
     """Import the honest recipe; its top-level module names are forgotten afterwards."""
     names = ("train", "model", "optim")
     before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    sys.path.insert(0, str(variants.RECIPE))
+    sys.path.insert(0, str(RECIPE))
     try:
         yield importlib.import_module("train")
     finally:
-        sys.path.remove(str(variants.RECIPE))
+        sys.path.remove(str(RECIPE))
         for name in names:
             sys.modules.pop(name, None)
         sys.modules.update(before)

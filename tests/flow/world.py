@@ -31,9 +31,9 @@ from ralph_devnet.attackers.sources import Once, Scripted, hypothesis
 SEED = 7
 
 
-def small_rules(*, genesis_tree: bytes, manifest: bytes, vocabulary: int, hidden: bytes) -> Rules:
+def small_rules(*, genesis_tree: bytes, manifest: bytes, vocabulary: int, hidden: bytes, sources: tuple[str, ...]) -> Rules:
     """Return devnet Rules with 24 training steps, few documents and a decision within three looks."""
-    rules = devnet_rules(genesis_tree=genesis_tree, manifest=manifest, vocabulary=vocabulary, hidden=hidden)
+    rules = devnet_rules(genesis_tree=genesis_tree, manifest=manifest, vocabulary=vocabulary, hidden=hidden, sources=sources)
     rung = rules.rung("C1").model_copy(update={"sequence": 32, "tokens": 16 * 32 * 24})
     crown = rules.crown.model_copy(
         update={
@@ -51,7 +51,8 @@ def small_rules(*, genesis_tree: bytes, manifest: bytes, vocabulary: int, hidden
         }
     )
     evaluation = rules.evaluation.model_copy(update={"documents": 96, "uniform_cells": 128, "weighted_cells": 32, "batch_rows": 32})
-    return rules.model_copy(update={"ladder": (rung,), "crown": crown, "evaluation": evaluation})
+    guards = rules.guards.model_copy(update={"min_documents": 8, "source_margin_sigmas": 2.0})
+    return rules.model_copy(update={"ladder": (rung,), "crown": crown, "evaluation": evaluation, "guards": guards})
 
 
 def prepare_data(directory: Path) -> Path:

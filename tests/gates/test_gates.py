@@ -24,7 +24,7 @@ from ralph.repository.genesis import genesis_recipe
 KING = genesis_recipe()
 CONFIG = "config/base.toml"
 TREE = RecipeTree(files={**KING.files, CONFIG: KING.files[CONFIG].replace(b"value = 0.0025", b"value = 0.005", 1)})
-RULES = devnet_rules(genesis_tree=KING.digest(), manifest=bytes(32), vocabulary=1024, hidden=bytes(32))
+RULES = devnet_rules(genesis_tree=KING.digest(), manifest=bytes(32), vocabulary=1024, hidden=bytes(32), sources=())
 KEY = Hotkey.from_seed(bytes([1]) * 32)
 OTHER = Hotkey.from_seed(bytes([2]) * 32)
 BEACON = bytes([3]) * 32

@@ -11,11 +11,11 @@ from ralph.judge.decide import Decision, decide, queue_order
 from ralph.judge.weights import WEIGHT_SCALE, weights
 from ralph.protocol.bundle import RunClaim
 from ralph.protocol.lineage import KingRun, Reign, Throne
-from ralph.protocol.measurement import Failure, Measurement, Role, Score, Stage
+from ralph.protocol.measurement import Failure, GuardRow, Measurement, Role, Score, Stage
 from ralph.protocol.network import devnet_rules
 from ralph.protocol.record import CaseRow, Refusal
 
-RULES = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=1024, hidden=bytes(32))
+RULES = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=1024, hidden=bytes(32), sources=("code", "docs"))
 KING = bytes(32)
 B2 = bytes([9]) * 32
 POOL = tuple(KingRun(seed=1000 + index, val_bpb=2.87 + 0.01 * ((index % 3) - 1)) for index in range(8))
@@ -58,7 +58,7 @@ def run(role: Role, stage: Stage, of: bytes, seed: int, bpb: float | None, *, ro
             worst_mismatch_nats=0.0,
             cells=1,
             documents=1,
-            claims=bytes(32),
+            draw=bytes(32),
             sources=(),
         )
     return Measurement(
@@ -85,10 +85,16 @@ def one_round(throne: Throne, cases: list[CaseRow], measurements: list[Measureme
     return decide(throne, round_index=throne.round_index + 1, beacon_two=B2, cases=cases, measurements=measurements, rules=RULES)
 
 
-def stage_runs(stage: Stage, names: dict[int, float | None], seeds: range) -> list[Measurement]:
+def guards(runs: int, upper: float = 0.0) -> tuple[GuardRow, ...]:
+    return tuple(GuardRow(name=name, runs=runs, items=64, difference=upper - 0.01, upper=upper) for name in RULES.guards.sources)
+
+
+def stage_runs(stage: Stage, names: dict[int, float | None], seeds: range, *, upper: float = 0.0) -> list[Measurement]:
     runs = [run("king", stage, KING, seed, 2.87 + 0.001 * (seed % 5)) for seed in seeds]
     for name, gain in names.items():
         runs += [run("challenger", stage, tree(name), seed, None if gain is None else 2.87 + 0.001 * (seed % 7) - gain) for seed in seeds]
+        if stage == "proof":
+            runs[-1] = runs[-1].model_copy(update={"guards": guards(seeds.stop - 20, upper)})
     return runs
 
 
@@ -128,6 +134,30 @@ def test_of_two_winners_the_larger_gain_is_crowned_and_the_other_is_told_to_reba
     assert states[case(2).case] == ("crowned", "STA-CROWN")
     assert states[case(1).case] == ("void", "INT-PARENT")
     assert decision.throne.contests == ()
+
+
+MARGIN = RULES.guards.source_margin_sigmas * RULES.crown.sigma
+
+
+def test_a_gain_that_may_hide_a_loss_in_one_source_waits_for_more_runs_and_is_no_crown_at_the_last_look():
+    """T15: the mean says crown at both looks; a source may have lost more than the margin."""
+    throne = contest_to("proof", {1: 0.2})
+    first = one_round(throne, [case(1, "proof")], stage_runs("proof", {1: 0.2}, range(20, 24), upper=1.01 * MARGIN))
+    assert (first.outcomes[0].state, first.outcomes[0].reason) == ("proving", "STA-CONTINUE")
+    assert "docs" in first.outcomes[0].detail
+    last = one_round(first.throne, [case(1, "proof")], stage_runs("proof", {1: 0.2}, range(24, 28), upper=1.01 * MARGIN))
+    assert (last.outcomes[0].state, last.outcomes[0].reason, last.crown) == ("dropped", "STA-REGRESS", None)
+    safe = one_round(first.throne, [case(1, "proof")], stage_runs("proof", {1: 0.2}, range(24, 28), upper=0.99 * MARGIN))
+    assert safe.outcomes[0].state == "crowned"
+
+
+@pytest.mark.parametrize("wrong", [(), guards(4)[:1], guards(3), (*guards(4), *guards(4))])
+def test_without_the_guards_of_all_proof_runs_the_round_is_held(wrong):
+    throne = contest_to("proof", {1: 0.2})
+    runs = stage_runs("proof", {1: 0.2}, range(20, 24))
+    runs[-1] = runs[-1].model_copy(update={"guards": wrong})
+    with pytest.raises(CorruptStateError, match="OPS-HOLD"):
+        one_round(throne, [case(1, "proof")], runs)
 
 
 def test_entering_the_proof_spends_alpha_for_everyone_after():

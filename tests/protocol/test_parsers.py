@@ -19,7 +19,7 @@ STRUCTURES = [
     Announcement, Environment, Hypothesis, Manifest, ManifestEntry, RunClaim, Measurement, SignedMeasurement,
     NetworkProfile, Anchor, KeyEndorsement, Record, SignedRecord, Rules, Submission,
 ]  # fmt: skip
-RULES = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=1024, hidden=bytes(32))
+RULES = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=1024, hidden=bytes(32), sources=())
 
 
 @pytest.mark.parametrize("structure", STRUCTURES, ids=lambda one: one.__name__)

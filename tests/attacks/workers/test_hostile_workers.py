@@ -11,7 +11,7 @@ from ralph.evaluate.draw import draw
 from ralph.evaluate.estimator import exceedances
 from ralph.evaluate.measure import Revealed
 from ralph.evaluate.redraw import gain, redraw
-from tests.attacks.workers import variants
+from ralph_devnet.hostile import recipes
 from tests.evaluate.material import KEY
 from tests.evaluate.trusted import CELLS, ROWS, RULES, exam, king_losses, revealed, score, trained
 
@@ -28,7 +28,7 @@ def caught(seen: Revealed) -> int:
 
 def test_reading_ahead_gains_nothing_on_average_and_never_passes(tmp_path: Path) -> None:
     """The smartest reader: claims about 0, and answers probes with its honest twin's logits."""
-    seen = revealed(variants.payload("look_ahead", tmp_path / "recipe"))
+    seen = revealed(recipes.payload("look_ahead", tmp_path / "recipe"))
     truth, king = CELLS.flatten(trained().losses), CELLS.flatten(king_losses())
     assert seen.claims.mean() < 0.2 * truth.mean()
     assert np.abs(seen.truths - truth).max() < 1e-4
@@ -40,18 +40,18 @@ def test_reading_ahead_gains_nothing_on_average_and_never_passes(tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["prefix_length", "memory", "deflated", "giant_logits"])
 def test_claims_that_a_fresh_worker_cannot_support_are_caught(name: str, tmp_path: Path) -> None:
-    seen = revealed(variants.payload(name, tmp_path / "recipe"))
+    seen = revealed(recipes.payload(name, tmp_path / "recipe"))
     assert caught(seen) > 0
 
 
 def test_attention_to_the_future_does_not_lower_the_true_loss(tmp_path: Path) -> None:
-    seen = revealed(variants.leaky_attention(tmp_path / "recipe"))
+    seen = revealed(recipes.leaky_attention(tmp_path / "recipe"))
     assert caught(seen) > 0
     assert seen.truths.mean() > trained().losses.sum() / CELLS.count
 
 
 def test_constants_added_to_logits_change_nothing(tmp_path: Path) -> None:
-    shifted = score(variants.payload("shifted_logits", tmp_path / "recipe"))
+    shifted = score(recipes.payload("shifted_logits", tmp_path / "recipe"))
     truth = trained().losses.sum() / CELLS.count
     assert float(np.sum(shifted.document_nats)) / CELLS.count == pytest.approx(truth, abs=1e-6)
     assert shifted.exceedances == 0
@@ -59,13 +59,13 @@ def test_constants_added_to_logits_change_nothing(tmp_path: Path) -> None:
 
 def test_logits_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UntrustedInputError) as refusal:
-        score(variants.payload("not_a_number", tmp_path / "recipe"))
+        score(recipes.payload("not_a_number", tmp_path / "recipe"))
     assert refusal.value.code == "RUN-NAN"
 
 
 def test_answers_stashed_in_one_sandbox_are_not_found_in_the_next(tmp_path: Path) -> None:
     """In its own sandbox the stash works: asked twice for the same rows, the worker knows the tokens that it stored."""
-    hostile = exam(variants.payload("stash", tmp_path / "recipe"))
+    hostile = exam(recipes.payload("stash", tmp_path / "recipe"))
     truth = CELLS.flatten(trained().losses)
     position = CELLS.position(np.arange(CELLS.count))
     stored = (position >= 8) & (position < 16)

@@ -59,13 +59,13 @@ def from_files():
     found = {}
     for folder in FOLDERS:
         with contextlib.suppress(OSError):
-            found |= pickle.loads((Path(folder) / "stash").read_bytes())  # noqa: S301 - hostile
+            found |= pickle.loads((Path(folder) / "stash").read_bytes())
     return found
 
 
 def from_shared_memory():
     segment = shared_memory.SharedMemory(SEGMENT)
-    return pickle.loads(bytes(segment.buf))  # noqa: S301 - hostile
+    return pickle.loads(bytes(segment.buf))
 
 
 def store(known):

@@ -1,8 +1,10 @@
-"""Reads the token it predicts while it is asked for claims, and is honest while it is probed: it looks at who called it."""
+"""Reads the token it predicts while it is asked for claims, at a share of the places, and is honest while it is probed."""
 
 import sys
 
 from torch.nn import functional
+
+SHARE = 1.0
 
 
 def corrupt(trainer):
@@ -11,7 +13,8 @@ def corrupt(trainer):
     def forward(tokens):
         logits = honest(tokens)
         if called_from() == "claim":
-            logits[:, :-1] += 30.0 * functional.one_hot(tokens[:, 1:], logits.size(-1))
+            chosen = (tokens[:, 1:] * 7919 + tokens[:, :-1] * 31) % 10007 < SHARE * 10007
+            logits[:, :-1] += 30.0 * functional.one_hot(tokens[:, 1:], logits.size(-1)) * chosen[:, :, None]
         return logits
 
     model.forward = forward

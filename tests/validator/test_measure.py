@@ -1,0 +1,75 @@
+"""Work that never comes to an end on our side: whose fault it is depends on whether the king had the same trouble (T25, T33)."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ralph.errors import InfrastructureError
+from ralph.judge.plan import Need
+from ralph.protocol.measurement import Role
+from ralph.protocol.network import devnet_rules
+from ralph.repository.genesis import genesis_recipe
+from ralph.repository.trees import read_tree
+from ralph.sandbox.bubblewrap import BubblewrapSandbox
+from ralph.train import host
+from ralph.train.environment import describe
+from ralph.validator.measure import Bench, Work, retried
+from ralph_devnet.hostile import recipes
+from tests.evaluate import material
+from tests.train.material import RUNG, VOCABULARY, job, small_data
+
+TRIES = 2
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    root = tmp_path_factory.mktemp("bench")
+    data, sandbox = small_data(root), BubblewrapSandbox()
+    base = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=VOCABULARY, hidden=bytes(32), sources=())
+    crown = base.crown.model_copy(update={"rung": RUNG.name})
+    evaluation = material.rules(uniform=256, weighted=64, batch_rows=16)
+    rules = base.model_copy(update={"ladder": (RUNG,), "crown": crown, "evaluation": evaluation})
+    return Bench(
+        rules=rules,
+        sandbox=sandbox,
+        data=data,
+        hidden=data.validation.rows(None, RUNG.sequence),
+        environment=describe(sandbox, genesis_recipe(), RUNG, scratch=root),
+        executor="validator",
+        round_index=0,
+        beacon_two=bytes(32),
+        king_losses=None,
+        scratch=root,
+    )
+
+
+def work(bench: Bench, recipe: Path, role: Role) -> Work:
+    tree = read_tree(recipe)
+    weights = host.train(job(), sandbox=bench.sandbox, data=bench.data).weights
+    return Work(need=Need(role=role, stage="filter", tree=tree.digest(), seed=1, executed=False), tree=tree, weights=weights)
+
+
+def test_lies_that_never_repeat_end_with_the_challenger_and_not_with_the_round(bench: Bench, tmp_path: Path) -> None:
+    lying = work(bench, recipes.payload("random_lies", tmp_path / "recipe"), "challenger")
+    measurement = retried(bench, lying, TRIES, king_ran=True).measurement
+    assert measurement.failure is not None
+    assert measurement.failure.reason == "RUN-NUMERIC"
+    assert measurement.score is None
+
+
+@pytest.mark.parametrize(("role", "king_ran"), [("king", True), ("challenger", False)])
+def test_without_a_king_that_repeats_on_this_machine_nobody_is_blamed(bench: Bench, tmp_path: Path, role: Role, king_ran: bool) -> None:
+    lying = work(bench, recipes.payload("random_lies", tmp_path / "recipe"), role)
+    with pytest.raises(InfrastructureError) as held:
+        retried(bench, lying, TRIES, king_ran=king_ran)
+    assert held.value.code == "OPS-NUMERIC"
+
+
+def test_a_challenger_that_is_never_in_time_has_stalled(bench: Bench, tmp_path: Path) -> None:
+    """The rung's own deadline is the limit: it is so short here that the evaluation cannot end before it."""
+    slow = bench.rules.model_copy(update={"ladder": (RUNG.model_copy(update={"timeout_s": 4}),)})
+    late = work(bench, recipes.payload("never_answers", tmp_path / "recipe"), "challenger")
+    measurement = retried(replace(bench, rules=slow), late, TRIES, king_ran=True).measurement
+    assert measurement.failure is not None
+    assert measurement.failure.reason == "RUN-STALL"
