@@ -35,6 +35,8 @@ from ralph_devnet.processes import python
 
 DIRECT = Path(__file__).with_name("direct.py")
 RUNG = "C2"
+DOCUMENTS = 2000
+"""The least that a decision rung should be scored on; the devnet scores fewer."""
 STARTS = 20
 EVALUATIONS = 200
 FEW_DOCUMENTS = 64
@@ -116,7 +118,7 @@ def _costs(context: Context, subject: Subject) -> list[Figure]:
     rung = subject.rung(RUNG)
     figures = []
     weights, king = subject.trained(rung), subject.trained(rung, seed=2)
-    for documents in (subject.rules.evaluation.documents, len(subject.pool)):
+    for documents in (subject.rules.evaluation.documents, DOCUMENTS):
         rows = subject.pool.rows(documents, rung.sequence)
         known = subject.direct(rung, king, rows).losses
         ratios, shares, differences, corrections = [], [], [], []
