@@ -6,7 +6,10 @@ many draws of the probes. The king is another run of the same recipe.
 """
 
 import os
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +111,8 @@ class Bout:
 def attacks(context: Context) -> list[Figure]:
     """Evaluate every hostile recipe of the catalogue."""
     bout = Bout(context)
-    before = leftovers()
+    temporary = scratch(context, "attacks-temporary")
+    before = leftovers(temporary)
     twin = bout.measure(bout.folder / "honest")
     truth = bout.reveal(bout.folder / "honest").truths
     if twin.score is None:
@@ -120,7 +124,8 @@ def attacks(context: Context) -> list[Figure]:
     surprises = 0
     for number, attack in enumerate(CATALOGUE):
         recipe = attack.write(bout.folder / f"{number}-{attack.payload}")
-        ended = bout.measure(recipe)
+        with temporary_files_in(temporary):
+            ended = bout.measure(recipe)
         expected = ended.outcome in attack.ends or (ended.outcome == "scored" and not attack.ends)
         surprises += not expected
         title = f"{attack.title}: {ended.outcome}" + ("" if expected else " (UNEXPECTED)")
@@ -130,7 +135,9 @@ def attacks(context: Context) -> list[Figure]:
             figures.append(_accepted(attack, ended.score, twin.score))
         if attack.lies:
             figures += _lie(bout, attack.title, bout.reveal(recipe), truth)
-    left = leftovers() - before
+    left = leftovers(temporary) - before
+    for one in sorted(left):
+        context.say(f"attacks: left behind: {one}")
     return [
         *figures,
         Figure.of("attacks", "", [len(CATALOGUE) + 1], goal=">= 25"),
@@ -139,12 +146,22 @@ def attacks(context: Context) -> list[Figure]:
     ]
 
 
-def leftovers() -> frozenset[str]:
-    """Return everything that an evaluation could leave behind: child processes, mounts, control groups, files in the scratch folder."""
+@contextmanager
+def temporary_files_in(folder: Path) -> Iterator[None]:
+    """Have every temporary file of this process made in ``folder``."""
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
+def leftovers(temporary: Path) -> frozenset[str]:
+    """Return everything that an evaluation could leave behind: child processes, mounts, our control groups, temporary files."""
     children = {f"process {number}" for task in Path("/proc/self/task").glob("*/children") for number in task.read_text().split()}
     mounts = {f"mount {line}" for line in Path("/proc/self/mounts").read_text().splitlines()}
-    groups = {f"group {folder}" for folder in CGROUPS.rglob("*") if folder.is_dir() and "ralph" in folder.name}
-    return frozenset(children | mounts | groups | {f"file {file}" for file in Path("/tmp").iterdir()})  # noqa: S108 - looked at only
+    groups = {f"group {folder}" for folder in CGROUPS.rglob("*") if folder.name.startswith(f"ralph-{os.getpid()}-")}
+    return frozenset(children | mounts | groups | {f"file {file}" for file in temporary.iterdir()})
 
 
 def _accepted(attack: Hostile, score: Score, twin: Score) -> Figure:
@@ -155,18 +172,18 @@ def _accepted(attack: Hostile, score: Score, twin: Score) -> Figure:
 
 
 def _lie(bout: Bout, title: str, seen: Revealed, twin: Floats) -> list[Figure]:
-    """Say what a lie wins on average over draws of the probes if nobody looks at what was caught, and in how many draws nothing is."""
+    """Say what a lie would win on average over draws of the probes if nobody looked at mismatches, and in how many draws there is none."""
     king = bout.cells.flatten(bout.king)
     drawn = redraw(seen.claims, seen.truths, king, rules=bout.rules.evaluation, key=os.urandom(32), times=REDRAWS)
     gain, error = float(twin.mean() - drawn.scores.mean()), 1.96 * drawn.spread / REDRAWS**0.5
     figure = Figure(
-        name=f"{title}: mean gain over {REDRAWS} draws, caught or not",
+        name=f"{title}: mean gain over {REDRAWS} draws, if nobody looked",
         unit="nats a token, 95 % interval",
         median=gain,
         low=gain - error,
         high=gain + error,
         repetitions=REDRAWS,
-        goal="holds 0 or below",
+        goal="holds 0 or below, or never passes",
     )
     return [figure, Figure.of(f"{title}: draws that it passes", "%", [100 * drawn.passed], goal="0")]
 

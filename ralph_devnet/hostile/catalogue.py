@@ -44,7 +44,7 @@ CATALOGUE = (
     Hostile(title="look ahead where the batch is no probe", payload="prefix_length", ends=FRAUD, lies=True),
     Hostile(title="predict from sibling rows", payload="sibling_rows", ends=FRAUD, lies=True),
     Hostile(title="learn from every row that is scored", payload="memory", ends=FRAUD, lies=True),
-    Hostile(title="stash answers in files, shared memory, modules", payload="stash", ends=HARMLESS),
+    Hostile(title="stash answers in files, shared memory, modules", payload="stash", ends=FRAUD, lies=True),
     Hostile(title="deflate the log-sum-exp", payload="deflated", ends=FRAUD, lies=True),
     Hostile(title="giant logits", payload="giant_logits", ends=FRAUD, lies=True),
     Hostile(title="constants added to the logits", payload="shifted_logits", ends=HARMLESS),
