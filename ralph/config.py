@@ -56,6 +56,8 @@ class WorkerImage(_Section):
     """By digest: ``repository@sha256:...``."""
     python: Path
     packages: tuple[Path, ...]
+    store: Path | None = None
+    """podman's store with the image in it; by default the one of the user who runs the node."""
 
 
 class Config(_Section):

@@ -43,7 +43,6 @@ _INIT = Path(__file__).with_name("container_init.py")
 _PINNED = re.compile(r"[a-z0-9][a-z0-9._:/-]*@sha256:[0-9a-f]{64}")
 _TAGGED = re.compile(r":[^/]*@")
 _ROOTS_IMAGES = Path("/var/lib/containers/storage")
-_USERS_IMAGES = Path(".local/share/containers/storage")
 _launches = itertools.count(os.getpid())
 
 
@@ -61,6 +60,8 @@ class Image:
     """The interpreter in it, below ``/usr``, and no link."""
     packages: tuple[Path, ...]
     """Folders with installed packages in it, below ``/usr``."""
+    store: Path | None = None
+    """podman's store with the image in it; by default the one of the user who runs this."""
 
     def __post_init__(self) -> None:
         if not _PINNED.fullmatch(self.reference) or _TAGGED.search(self.reference.partition("/")[2] or self.reference):
@@ -182,19 +183,22 @@ class ContainerSandbox:
         folders = container_options.bound(self._interpreter, limits)
         where = identity.free_stage(tuple(Path(folder.source) for folder in folders))
         user = identity.FIRST_UID + next(_launches) % identity.UIDS
-        profile = _PROFILES / f"{platform.machine()}{'' if limits.ranks == 1 else '-ranks'}.json"
-        whole_usr = self._image is not None or limits.gpus > 0
         inside = command(interpreter=self._interpreter, program=self._program, limits=limits)
         prepared = stage.script(
             where,
             user=user,
             limits=limits,
-            tree=ends.pass_on(stage.tree(copied, profile=profile.read_bytes(), whole_usr=whole_usr)),
+            tree=ends.pass_on(self._tree(limits, copied)),
             mount_image="" if self._image is None else self._engine.mount_image(where, self._image.reference),
             paths=tuple(folder.source for folder in folders),
             command=container_options.run(self._engine, where, user=user, limits=limits, folders=folders, command=inside),
         )
         return (*stage.prefix(root=self._root), *prepared)
+
+    def _tree(self, limits: SandboxLimits, copied: tuple[Copied, ...]) -> bytes:
+        profile = _PROFILES / f"{platform.machine()}{'' if limits.ranks == 1 else '-ranks'}.json"
+        whole_usr, programs = limits.gpus > 0 or self._image is not None, limits.gpus > 0
+        return stage.tree(copied, profile=profile.read_bytes(), whole_usr=whole_usr, programs=programs)
 
 
 def _engine(*, root: bool, image: Image | None) -> Engine:
@@ -206,6 +210,12 @@ def _engine(*, root: bool, image: Image | None) -> Engine:
     missing = [name for name, path in found.items() if path is None]
     if missing:
         raise SandboxUnavailable(diagnose_container.install(missing), code="OPS-SANDBOX")
-    home = Path(pwd.getpwuid(os.geteuid()).pw_dir) if image is not None and not root else None
-    images = None if image is None else _ROOTS_IMAGES if home is None else home / _USERS_IMAGES
+    images = None if image is None else image.store or (_ROOTS_IMAGES if root else _users_images())
     return Engine(podman=str(found["podman"]), runtime=str(found["crun"]), images=images)
+
+
+def _users_images() -> Path:
+    try:
+        return Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".local/share/containers/storage"
+    except KeyError as error:
+        raise ConfigurationError(f"user {os.geteuid()} has no home directory; name the `store` of the image") from error

@@ -40,8 +40,12 @@ class Engine:
         return (self.podman, "--runtime", self.runtime, *places, *books)
 
     def mount_image(self, stage: str, reference: str) -> str:
-        """Return a shell command that mounts an image read-only and prints where."""
-        return shlex.join((*self.command(stage), "image", "mount", reference))
+        """Return a shell command that mounts an image and prints where.
+
+        An image of a store that may only be read has to be mounted as that of a container; this one is never started.
+        """
+        podman = shlex.join(self.command(stage))
+        return f"{podman} mount $({podman} create --pull never --cgroups disabled {shlex.quote(reference)} nothing)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

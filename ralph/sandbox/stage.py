@@ -80,21 +80,22 @@ def script(
     return ("/bin/sh", "-c", _SCRIPT, "sh", *(str(value) for value in values), *paths, "--", *command)
 
 
-def tree(copied: tuple[Copied, ...], *, profile: bytes, whole_usr: bool) -> bytes:
+def tree(copied: tuple[Copied, ...], *, profile: bytes, whole_usr: bool, programs: bool) -> bytes:
     """Return an archive of everything below the stage: the container's root, and folders for the engine.
 
     Args:
         copied: Files to place in the root.
         profile: The engine's system call filter.
-        whole_usr: All of ``/usr`` is bound, so that links into it are wanted and none inside it.
+        whole_usr: All of ``/usr`` is bound, so that no link inside it is wanted.
+        programs: The worker starts programs, from ``/bin`` too.
     """
     modes = {"closed/sys": 0o500, "closed/mqueue": 0o500, "root/etc": _HIDDEN, "root/run": _HIDDEN, "root/sys": _HIDDEN}
     modes |= dict.fromkeys(("scratch", "home", "store", "run", "tmp", "hooks"), 0o700)
     modes |= dict.fromkeys(("root/dev", "root/proc", "root/tmp", "root/usr"), 0o755)
     links = {"root/lib": "usr/lib", "root/lib64": "usr/lib64"}
-    if whole_usr:
+    if programs:
         links["root/bin"] = "usr/bin"
-    elif _HOST_LIB64.is_symlink():
+    if not whole_usr and _HOST_LIB64.is_symlink():
         links["root/usr/lib64"] = str(_HOST_LIB64.readlink())
     files = {f"root{file.target}": file.data for file in copied} | {"seccomp.json": profile, "containers.conf": b""}
     parents = {str(parent) for name in (*modes, *files) for parent in PurePosixPath(name).parents if str(parent) != "."}
