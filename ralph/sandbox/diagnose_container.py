@@ -3,7 +3,7 @@
 As in ``diagnose``, the evidence is what was printed before any foreign code ran, and facts about the machine tell like causes apart.
 """
 
-from ralph.sandbox.diagnose import CLONE_SYSCTL, CONTAINER, MAXIMUM_SYSCTL, NO_ADMINISTRATOR, UNREADABLE, Machine
+from ralph.sandbox.diagnose import CLONE_SYSCTL, CONTAINER, MAXIMUM_SYSCTL, NO_ADMINISTRATOR, NO_USER, UNREADABLE, Machine
 
 PACKAGES = {"newuidmap": "uidmap", "setpriv": "util-linux", "unshare": "util-linux"}
 """Debian's name of the package where it is not the program's."""
@@ -11,7 +11,7 @@ MISSING = "{programs} not installed. Install: `sudo apt install {packages}` (Deb
 OLD = "this util-linux is too old: `unshare --map-auto` needs version 2.38 or later (Debian 12, Ubuntu 23.04 and later have it)"
 NO_NUMBERS = (
     "this user has no subordinate users and groups, or fewer than 65536 of them. Give some: "
-    "`sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER` (another range where that one is taken, see /etc/subuid)"
+    "`sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER` (another range where that one is taken, see /etc/subuid; a user without an entry in /etc/passwd can have none)"
 )
 APPARMOR = (
     "AppArmor forbids unprivileged user namespaces. Run as root, use bubblewrap with its profile, or allow them for everybody: "
@@ -29,11 +29,18 @@ _WITH_IMAGE = (
     (NO_OVERLAY, ("overlay", "storage-driver", "graph driver")),
 )
 _CAUSES = (
-    (NO_NUMBERS, ("subuid", "subgid", "uidmap", "gidmap", "uid range", "setresuid", "setresgid", "uid_map", "gid_map")),
+    (NO_NUMBERS, ("subuid", "subgid", "uidmap", "gidmap", "uid range", "setresuid", "setresgid", "uid_map", "gid_map", "don't exist")),
     (UNREADABLE, ("executable file", "Fatal Python error", "can't open file", "No module named", "shared libraries")),
     (OTHER_RUNTIME, ("unknown flag", "not compatible with NoCgroups", "unknown option")),
 )
-_BLOCKED = ("unshare failed", "Operation not permitted", "No space left", "ermission denied")
+_BLOCKED = (
+    "unshare failed",
+    "Operation not permitted",
+    "No space left",
+    "ermission denied",
+    "OCI runtime error",
+    "container create failed",
+)
 
 
 def install(missing: list[str]) -> str:
@@ -57,6 +64,8 @@ def explain(said: str, machine: Machine, *, image: str | None = None) -> str:
         return found.format(image=image)
     if machine.root and not machine.system_administrator:
         return CONTAINER.format(also=" --cap-add SYS_ADMIN") if machine.container else NO_ADMINISTRATOR
+    if machine.root and not machine.worker_user_mapped:
+        return NO_USER
     if (found := _named(said, _CAUSES)) is not None:
         return found
     return _blocked(machine) if any(text in said for text in _BLOCKED) else UNKNOWN
