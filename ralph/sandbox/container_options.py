@@ -19,7 +19,18 @@ DESCRIPTORS = 2
 _RUN = (
     *("--cgroups", "disabled", "--network", "none", "--ipc", "none", "--hostname", "worker", "--no-hosts", "--passwd=false"),
     *("--read-only", "--read-only-tmpfs=false", "--cap-drop", "all", "--security-opt", "no-new-privileges"),
-    *("--security-opt", "label=disable", "--unsetenv-all", "--http-proxy=false", "--systemd", "false", "--sdnotify", "ignore"),
+    *(
+        "--security-opt",
+        "label=disable",
+        "--security-opt",
+        "apparmor=unconfined",
+        "--unsetenv-all",
+        "--http-proxy=false",
+        "--systemd",
+        "false",
+        "--sdnotify",
+        "ignore",
+    ),
     *("--ulimit", "host", "--log-driver", "none", "--workdir", TMP, "--preserve-fds", str(DESCRIPTORS)),
 )
 

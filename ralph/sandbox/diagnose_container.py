@@ -11,7 +11,8 @@ MISSING = "{programs} not installed. Install: `sudo apt install {packages}` (Deb
 OLD = "this util-linux is too old: `unshare --map-auto` needs version 2.38 or later (Debian 12, Ubuntu 23.04 and later have it)"
 NO_NUMBERS = (
     "this user has no subordinate users and groups, or fewer than 65536 of them. Give some: "
-    "`sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER` (another range where that one is taken, see /etc/subuid; a user without an entry in /etc/passwd can have none)"
+    "`sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER` (another range where that one is taken, see /etc/subuid; "
+    "a user without an entry in /etc/passwd can have none)"
 )
 APPARMOR = (
     "AppArmor forbids unprivileged user namespaces. Run as root, use bubblewrap with its profile, or allow them for everybody: "

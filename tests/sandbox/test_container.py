@@ -95,8 +95,8 @@ def unusable() -> str:
     except SandboxUnavailable as error:
         return error.detail
     del engine
-    script = "mount -t tmpfs tmpfs /mnt && mount -t tmpfs tmpfs /dev/shm && exec podman --root /mnt/a --runroot /mnt/b --tmpdir /mnt/c "
-    script += "--cgroup-manager cgroupfs --storage-driver vfs info"
+    podman = "podman --root /mnt/a --runroot /mnt/b --tmpdir /mnt/c --cgroup-manager cgroupfs --storage-driver vfs info"
+    script = f"for place in /mnt /run /dev/shm; do mount -t tmpfs tmpfs $place || exit; done; exec {podman}"
     command = [*stage.prefix(root=os.geteuid() == 0), "/bin/sh", "-c", script]
     done = subprocess.run(command, env={"PATH": identity.TOOLS}, check=False, capture_output=True, text=True, timeout=60)
     return done.stderr.strip() if done.returncode else ""

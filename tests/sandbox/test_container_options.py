@@ -52,7 +52,12 @@ def test_network_capabilities_and_new_privileges_are_taken_away_and_the_root_can
     assert values(options, "--cap-drop") == ["all"]
     assert values(options, "--user") == ["64321:64321"]
     assert {"--read-only", "--read-only-tmpfs=false", "--unsetenv-all", "--http-proxy=false"} <= set(options)
-    assert set(values(options, "--security-opt")) == {"no-new-privileges", "label=disable", "seccomp=/mnt/seccomp.json"}
+    assert set(values(options, "--security-opt")) == {
+        "no-new-privileges",
+        "label=disable",
+        "apparmor=unconfined",
+        "seccomp=/mnt/seccomp.json",
+    }
     assert not {"--privileged", "--cap-add", "--pid", "--userns", "--publish"} & set(options)
 
 
