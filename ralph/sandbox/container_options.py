@@ -56,7 +56,8 @@ class Engine:
         An image of a store that may only be read has to be mounted as that of a container; this one is never started.
         """
         podman = shlex.join(self.command(stage))
-        return f"{podman} mount $({podman} create --pull never --cgroups disabled {shlex.quote(reference)} nothing)"
+        made = f"made=$({podman} create --pull never --cgroups disabled {shlex.quote(reference)} nothing)"
+        return f'{made} && [ -n "$made" ] && {podman} mount "$made"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

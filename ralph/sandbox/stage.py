@@ -40,7 +40,10 @@ tar -x -p -C "$stage" -f "/proc/self/fd/$tree"
 mount -n -t tmpfs -o "size=$tmp_bytes,nr_inodes=$tmp_files,mode=0700,uid=$user,gid=$user,nosuid,nodev" tmpfs "$stage/scratch"
 mount -n -t tmpfs -o size=1m,nosuid,nodev tmpfs /dev/shm
 base=
-if [ -n "$mount_image" ]; then base=$(eval "$mount_image"); fi
+if [ -n "$mount_image" ]; then
+  base=$(eval "$mount_image")
+  case $base in "$stage"/*) ;; *) echo "the image is mounted nowhere: $base" >&2; exit 1 ;; esac
+fi
 number=0
 while [ "$1" != -- ]; do
   if [ -d "$base$1" ]; then mkdir "$stage/$number"; else : > "$stage/$number"; fi

@@ -136,6 +136,27 @@ def test_an_image_is_never_pulled_and_read_from_the_operators_store_only() -> No
     assert "--root /mnt/store" in text
 
 
+@pytest.mark.parametrize(
+    ("mount_image", "goes_on"),
+    [("echo STAGE/image", True), ("false", False), ("true", False), ("echo /usr", False), ("made=$(false) && echo STAGE/image", False)],
+)
+def test_an_image_that_is_not_mounted_below_the_stage_ends_the_launch_and_never_means_the_host(
+    mount_image: str, goes_on: bool, tmp_path: Path
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("mount", "tar", "mkdir"):
+        (programs / name).write_text("#!/bin/sh\n")
+        (programs / name).chmod(0o755)
+    image = mount_image.replace("STAGE", str(tmp_path))
+    words = stage.script(
+        str(tmp_path), user=1, limits=LIMITS, tree=0, mount_image=image, paths=("/usr/lib",), command=("/bin/echo", "started")
+    )
+    script = words[2].replace("echo 1000 > /proc/$$/oom_score_adj", "")
+    done = subprocess.run([*words[:2], script, *words[3:]], check=False, capture_output=True, text=True, env={"PATH": str(programs)})
+    assert ("started" in done.stdout) == goes_on == (done.returncode == 0), done.stderr
+
+
 def test_the_stage_has_the_files_and_closes_the_folders_that_an_engine_fills(tmp_path: Path) -> None:
     files = (Copied(target="/worker/ralph/__init__.py", data=b"x = 1\n"), Copied(target="/recipe/train.py", data=b"y = 2\n"))
     archive = stage.tree(files, profile=b"{}", whole_usr=False, programs=False)
