@@ -46,9 +46,10 @@ class Engine:
     def command(self, stage: str) -> tuple[str, ...]:
         """Return podman with everything that it keeps below ``stage``."""
         places = ("--root", f"{stage}/store", "--runroot", f"{stage}/run", "--tmpdir", f"{stage}/tmp", "--hooks-dir", f"{stage}/hooks")  # noqa: S108
+        network = ("--network-config-dir", f"{stage}/hooks")  # there is no network; podman takes a lock in that folder nevertheless
         driver = ("vfs",) if self.images is None else ("overlay", "--storage-opt", f"additionalimagestore={self.images}")
         books = ("--cgroup-manager", "cgroupfs", "--events-backend", "none", "--storage-driver", *driver)
-        return (self.podman, "--runtime", self.runtime, *places, *books)
+        return (self.podman, "--runtime", self.runtime, *places, *network, *books)
 
     def mount_image(self, stage: str, reference: str) -> str:
         """Return a shell command that mounts an image and prints where.

@@ -83,7 +83,15 @@ from tests.train import material
 pytestmark = pytest.mark.podman
 Inside = Callable[..., AbstractContextManager[RunningSandbox]]
 LIMITS = SandboxLimits(memory_bytes=1 << 28, processes=32, open_files=64, file_bytes=1 << 20, tmp_bytes=1 << 20, timeout_s=30.0)
-FOOTPRINTS = ("/run/crun", "/run/libpod", "/run/containers", "/dev/shm/libpod_lock", "/var/lib/containers", "/var/lib/cni")
+FOOTPRINTS = (
+    "/run/crun",
+    "/run/libpod",
+    "/run/containers",
+    "/dev/shm/libpod_lock",
+    "/var/lib/containers",
+    "/var/lib/cni",
+    "/etc/cni/net.d/cni.lock",
+)
 IMAGE_TIMEOUT_S = 60
 MINIMAL = ("usr/lib64", "usr/lib/python3.11", "usr/bin/python3.11")
 
@@ -95,8 +103,9 @@ def unusable() -> str:
     except SandboxUnavailable as error:
         return error.detail
     del engine
-    podman = "podman --root /mnt/a --runroot /mnt/b --tmpdir /mnt/c --cgroup-manager cgroupfs --storage-driver vfs info"
-    script = f"for place in /mnt /run /dev/shm; do mount -t tmpfs tmpfs $place || exit; done; exec {podman}"
+    podman = "podman --root /mnt/a --runroot /mnt/b --tmpdir /mnt/c --network-config-dir /mnt/d --cgroup-manager cgroupfs"
+    cover = "for place in /mnt /run /dev/shm; do mount -t tmpfs tmpfs $place || exit; done"
+    script = f"{cover}; HOME=/mnt exec {podman} --storage-driver vfs info"
     command = [*stage.prefix(root=os.geteuid() == 0), "/bin/sh", "-c", script]
     done = subprocess.run(command, env={"PATH": identity.TOOLS}, check=False, capture_output=True, text=True, timeout=60)
     return done.stderr.strip() if done.returncode else ""
@@ -240,7 +249,16 @@ def build_image(folder: Path) -> Image:
     names = sorted({str(path.relative_to("/")) for file in files for path in (file, file.resolve())})
     names += ["usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"]
     subprocess.run(["tar", "-C", "/", "-cf", str(folder / "image.tar"), *MINIMAL, *names], check=True, timeout=IMAGE_TIMEOUT_S)
-    places = ["--root", f"{folder}/store", "--runroot", f"{folder}/run", "--tmpdir", f"{folder}/tmp"]
+    places = [
+        "--root",
+        f"{folder}/store",
+        "--runroot",
+        f"{folder}/run",
+        "--tmpdir",
+        f"{folder}/tmp",
+        "--network-config-dir",
+        f"{folder}/net",
+    ]
     podman = ["podman", *places, "--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--events-backend", "none"]
     private = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && mount -t tmpfs tmpfs /run && exec "$@"', "sh", *podman]
     subprocess.check_output([*private, "import", "--quiet", f"{folder}/image.tar", "localhost/ralph/worker:test"], timeout=IMAGE_TIMEOUT_S)

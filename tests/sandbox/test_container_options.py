@@ -70,7 +70,7 @@ def test_only_scratch_is_writable_and_no_path_of_the_host_is_on_the_command_line
 
 def test_everything_that_podman_keeps_is_below_the_stage() -> None:
     options = ENGINE.command("/mnt")
-    for name in ("--root", "--runroot", "--tmpdir", "--hooks-dir"):
+    for name in ("--root", "--runroot", "--tmpdir", "--hooks-dir", "--network-config-dir"):
         assert values(options, name)[0].startswith("/mnt/")
 
 
