@@ -36,7 +36,7 @@ from ralph.sandbox.options import RECIPE, WORKER, Program, command
 from ralph.sandbox.running import RunningSandbox
 from ralph.sandbox.spawn import StartFailed
 
-LINGER_S = 5.0
+LINGER_S = 2.0
 """An engine takes a tenth of a second to notice that its container has ended, on a busy machine more."""
 _PROFILES = Path(__file__).with_name("profiles")
 _INIT = Path(__file__).with_name("container_init.py")

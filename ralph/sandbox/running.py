@@ -189,8 +189,9 @@ class RunningSandbox:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._first, signal.SIGKILL)
         empty = self._wait_first(END_TIMEOUT_S)
+        self._drain()  # a launcher may have something to say of the end, and must not wait for room to say it
         try:
-            self._process.wait(self._linger_s)
+            self._process.wait(LINGER_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(END_TIMEOUT_S)

@@ -99,10 +99,9 @@ MINIMAL = ("usr/lib64", "usr/lib/python3.11", "usr/bin/python3.11")
 def unusable() -> str:
     """Return why podman cannot run here, apart from anything of ours; nothing when it can."""
     try:
-        engine = ContainerSandbox(packages=(Path("/usr/lib"),))
+        ContainerSandbox(packages=(Path("/usr/lib"),))
     except SandboxUnavailable as error:
         return error.detail
-    del engine
     podman = "podman --root /mnt/a --runroot /mnt/b --tmpdir /mnt/c --network-config-dir /mnt/d --cgroup-manager cgroupfs"
     cover = "for place in /mnt /run /dev/shm; do mount -t tmpfs tmpfs $place || exit; done"
     script = f"{cover}; HOME=/mnt exec {podman} --storage-driver vfs info"
@@ -147,7 +146,7 @@ def test_every_attack_of_the_suite_is_blocked(sandbox: ContainerSandbox) -> None
 def test_both_launchers_train_to_the_same_bytes(sandbox: ContainerSandbox, tmp_path: Path) -> None:
     data: DataSet = material.small_data(tmp_path)
     results = [host.train(material.job(), sandbox=launcher, data=data) for launcher in (BubblewrapSandbox(), ContainerSandbox())]
-    assert results[0].steps == results[1].steps == material.STEPS
+    assert results[0].plan.steps == results[1].plan.steps == material.STEPS
     for name in ("transcript_root", "segments_root", "served_digest", "weights_digest"):
         assert getattr(results[0], name) == getattr(results[1], name), name
 
@@ -288,7 +287,7 @@ def test_everything_holds_for_an_ordinary_user_with_subordinate_users(packages: 
     assert user is not None
     with tempfile.TemporaryDirectory() as home:
         shutil.chown(home, user)
-        environment = {"PYTHONPATH": os.pathsep.join([str(PROJECT), *map(str, packages)]), "HOME": home, "PATH": "/usr/bin:/bin"}
+        environment = {"PYTHONPATH": os.pathsep.join([str(PROJECT), *map(str, packages)]), "HOME": home, "PATH": identity.TOOLS}
         chosen = "not ordinary_user and not image and not launchers_train"
         options = ["-q", "-p", "no:cacheprovider", f"--basetemp={home}/pytest", "-k", chosen, f"{PROJECT}/tests/sandbox/test_container.py"]
         version = f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
