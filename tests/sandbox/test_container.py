@@ -259,7 +259,15 @@ def build_image(folder: Path) -> Image:
         f"{folder}/net",
     ]
     podman = ["podman", *places, "--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--events-backend", "none"]
-    private = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && mount -t tmpfs tmpfs /run && exec "$@"', "sh", *podman]
+    private = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        'for place in /run /dev/shm /var/lib; do mount -t tmpfs tmpfs $place; done; exec "$@"',
+        "sh",
+        *podman,
+    ]
     subprocess.check_output([*private, "import", "--quiet", f"{folder}/image.tar", "localhost/ralph/worker:test"], timeout=IMAGE_TIMEOUT_S)
     inspect = [*private, "image", "inspect", "--format", "{{index .RepoDigests 0}}", "localhost/ralph/worker:test"]
     reference = subprocess.check_output(inspect, text=True, timeout=IMAGE_TIMEOUT_S).strip()
