@@ -5,6 +5,7 @@ Nothing here can change a verdict: what validators must agree on is in the netwo
 
 import os
 import tomllib
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,6 +42,24 @@ class Research(_Section):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+class Launcher(StrEnum):
+    """What starts the sandboxes. There is no fallback from one to another."""
+
+    BUBBLEWRAP = "bubblewrap"
+    PODMAN = "podman"
+
+
+class WorkerImage(_Section):
+    """An image whose interpreter and packages run in the sandbox; with podman only."""
+
+    reference: str
+    """By digest: ``repository@sha256:...``."""
+    python: Path
+    packages: tuple[Path, ...]
+    store: Path | None = None
+    """podman's store with the image in it; by default the one of the user who runs the node."""
+
+
 class Config(_Section):
     """Everything one node needs to know."""
 
@@ -58,6 +77,9 @@ class Config(_Section):
     slots: Annotated[int, Field(ge=1, le=256)] = 2
     """Trainings and evaluations at the same time."""
     json_log: bool = False
+    sandbox: Launcher = Launcher.BUBBLEWRAP
+    image: WorkerImage | None = None
+    """In place of the host's interpreter and packages."""
     research: Research = Research()
 
 

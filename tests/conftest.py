@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
-NEEDS_MORE = ("gpu", "online", "chain")
+NEEDS_MORE = ("gpu", "online", "chain", "podman")
 """Markers of tests that this machine may be unable to run. Everything else runs or fails."""
 
 KEPT = ("RALPH_TEST_DATA", "RALPH_TEST_CHAIN_URL")

@@ -8,18 +8,24 @@ import typer
 from ralph.cli.errors import Exit
 from ralph.cli.output import JsonOption, emit, line
 from ralph.cli.probes import Probe, State, machine, node
-from ralph.config import default_home, load_config
+from ralph.config import Launcher, default_home, load_config
 
 
 def doctor(
     config: Annotated[Path | None, typer.Option(help="A node's TOML: also check what it names.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Run the slow attacks on the sandbox as well, about a minute.")] = False,
+    sandbox: Annotated[Launcher | None, typer.Option(help="Attack this sandbox, not the one of the configuration.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Check this machine and say how to fix what is wrong: exit 0 when all is well, 1 when something is not."""
     known = load_config(config) if config is not None else None
     home = known.state if known is not None else default_home()
-    probes = list(machine(home, full=full, report=lambda what: None if json else line(f"{what} ...", err=True)))
+
+    def report(what: str) -> None:
+        if not json:
+            line(f"{what} ...", err=True)
+
+    probes = list(machine(home, full=full, report=report, config=known, launcher=sandbox))
     probes += list(node(known)) if known is not None else []
     emit(as_json(probes), as_lines(probes), as_json=json)
     raise typer.Exit(Exit.NEGATIVE if failed(probes) else Exit.OK)

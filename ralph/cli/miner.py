@@ -12,12 +12,12 @@ from ralph.agent.loop import Researcher
 from ralph.agent.progress import Budget
 from ralph.agent.proposers import Program
 from ralph.cli.nodes import miner_services, run_until_stopped
+from ralph.cli.sandboxes import open_sandbox
 from ralph.config import Config, load_config
 from ralph.errors import InfrastructureError
 from ralph.log import set_up
 from ralph.miner.loop import Miner, Policy
 from ralph.miner.services import MinerServices
-from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.sandbox.preflight import attack_first
 
 NEVER = 2**62
@@ -45,7 +45,7 @@ def serve(path: Path, *, leaves_when_finished: bool, verbose: bool) -> None:
     """Run a miner from its configuration file."""
     config = load_config(path)
     set_up(json_lines=config.json_log, verbose=verbose)
-    attack_first(BubblewrapSandbox())
+    attack_first(open_sandbox(config))
 
     async def main(stop: asyncio.Event) -> None:
         services = await miner_services(config)

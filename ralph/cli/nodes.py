@@ -11,6 +11,7 @@ from typing import Any
 
 from ralph.chain.local import LocalChain
 from ralph.chain.wallet import Hotkey, RecordKey
+from ralph.cli.sandboxes import open_sandbox
 from ralph.config import Config, load_profile
 from ralph.data.dataset import DataSet, open_data, open_hidden
 from ralph.errors import ConfigurationError
@@ -22,7 +23,6 @@ from ralph.protocol.patch import RecipeTree
 from ralph.records.events import EventTable
 from ralph.repository.genesis import genesis_recipe
 from ralph.repository.git import RecipeRepository
-from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.store.directory import DirectoryStore
 from ralph.train.environment import describe
 from ralph.validator.services import Services
@@ -83,7 +83,7 @@ async def validator_services(config: Config) -> Services:
     profile = open_profile(config)
     rules, genesis, hotkey = profile.rules, open_genesis(profile), open_hotkey(config)
     data = open_public_data(config, profile)
-    sandbox = BubblewrapSandbox()
+    sandbox = open_sandbox(config)
     rung = rules.rung(rules.crown.rung)
     hidden = open_hidden(config.hidden, expect=rules.data.hidden_commitment, tokenizer=data.manifest.tokenizer.sha256)
     return Services(
@@ -110,7 +110,7 @@ async def miner_services(config: Config) -> MinerServices:
     if config.validator is None:
         raise ConfigurationError("a miner needs `validator`, the hotkey whose records it follows, in its configuration")
     profile = open_profile(config)
-    genesis, hotkey, sandbox = open_genesis(profile), open_hotkey(config), BubblewrapSandbox()
+    genesis, hotkey, sandbox = open_genesis(profile), open_hotkey(config), open_sandbox(config)
     rung = profile.rules.rung(profile.rules.crown.rung)
     return MinerServices(
         profile=profile,

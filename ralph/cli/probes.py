@@ -14,11 +14,11 @@ from ralph.chain.local import LocalChain
 from ralph.chain.wallet import Hotkey, RecordKey
 from ralph.cli.errors import next_step
 from ralph.cli.nodes import open_genesis, open_profile
-from ralph.config import Config
+from ralph.cli.sandboxes import open_sandbox
+from ralph.config import Config, Launcher
 from ralph.data.verify import verify
 from ralph.errors import ConfigurationError, RalphError
 from ralph.interfaces import Head
-from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.sandbox.preflight import run_preflight
 
 MIN_PYTHON = (3, 11)
@@ -51,8 +51,10 @@ class Probe:
     fix: str = ""
 
 
-def machine(home: Path, *, full: bool, report: Callable[[str], None]) -> Iterator[Probe]:
-    """Check what every node needs of the machine."""
+def machine(
+    home: Path, *, full: bool, report: Callable[[str], None], config: Config | None = None, launcher: Launcher | None = None
+) -> Iterator[Probe]:
+    """Check what every node needs of the machine; the sandbox is the configuration's unless a launcher is named."""
     yield python()
     yield from extras()
     yield git()
@@ -60,7 +62,7 @@ def machine(home: Path, *, full: bool, report: Callable[[str], None]) -> Iterato
     yield disk(home)
     yield clock()
     report("attacking the sandbox")
-    yield from sandbox(full=full)
+    yield from sandbox(config, launcher, full=full)
 
 
 def python() -> Probe:
@@ -114,10 +116,11 @@ def clock() -> Probe:
     )
 
 
-def sandbox(*, full: bool) -> Iterator[Probe]:
+def sandbox(config: Config | None, launcher: Launcher | None, *, full: bool) -> Iterator[Probe]:
     """Attack the sandbox."""
     try:
-        report = run_preflight(BubblewrapSandbox(), full=full)
+        chosen = open_sandbox(config, launcher=launcher)
+        report = run_preflight(chosen, full=full)
     except RalphError as error:
         yield Probe(name="sandbox", state=State.FAILED, detail=error.code, fix=error.detail)
         return
@@ -125,7 +128,7 @@ def sandbox(*, full: bool) -> Iterator[Probe]:
         fix = "do not run foreign code on this machine; report this"
         yield Probe(name="sandbox", state=State.FAILED, detail=f"{attack.name} succeeded: {attack.detail}", fix=fix)
     if report.passed:
-        detail = f"{len(report.findings)} attacks blocked in {report.duration_s:.1f} s"
+        detail = f"{chosen.name}: {len(report.findings)} attacks blocked in {report.duration_s:.1f} s"
         yield Probe(name="sandbox", state=State.OK, detail=detail)
     for weakness in report.weaknesses:
         yield Probe(name="sandbox", state=State.NOTE, detail=weakness)

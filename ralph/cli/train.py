@@ -14,6 +14,7 @@ import typer
 
 from ralph.agent import knobs
 from ralph.cli.output import JsonOption, Meter, emit, progress
+from ralph.cli.sandboxes import open_sandbox
 from ralph.cli.snapshots import Snapshots
 from ralph.config import default_home, load_config, load_profile
 from ralph.data.dataset import DataSet, Rows, open_data
@@ -21,6 +22,7 @@ from ralph.data.layout import read_manifest
 from ralph.errors import ConfigurationError
 from ralph.evaluate import claims
 from ralph.evaluate.estimator import bits_per_byte
+from ralph.interfaces import Sandbox
 from ralph.protocol.canonical import digest, open_envelope
 from ralph.protocol.data import DataManifest
 from ralph.protocol.network import LADDER
@@ -30,9 +32,9 @@ from ralph.repository.genesis import genesis_recipe
 from ralph.repository.genesis import variant as configured
 from ralph.repository.trees import materialise, read_tree
 from ralph.sandbox import gpu
-from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.sandbox.limits import limits_for
 from ralph.sandbox.options import Program
+from ralph.sandbox.preflight import Attackable
 from ralph.train import calibration, host
 from ralph.train.calibration import Shapes
 from ralph.train.directory import finish, identity, journal_of
@@ -53,7 +55,7 @@ def train(
     variant: Annotated[str, typer.Option(help="Configuration of the recipe: config/NAME.toml takes the place of base.toml.")] = "base",
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="The same seed gives the same run, bit for bit.")] = 0,
     data: Annotated[Path | None, typer.Option(help="Public data; by default those of --config, else HOME/data/public.")] = None,
-    config: Annotated[Path | None, typer.Option(help="A node's TOML, for its data and its network's ladder.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A node's TOML, for its data, its network's ladder and its sandbox.")] = None,
     documents: Annotated[int, typer.Option(min=1, help="Public validation documents to score at the end.")] = DOCUMENTS,
     out: Annotated[Path | None, typer.Option(help="Directory of the run; by default one of its own under HOME/runs.")] = None,
     ranks: Annotated[int, typer.Option(min=1, max=64, help="Processes that train together, each on its share of every batch.")] = 1,
@@ -75,16 +77,15 @@ def train(
     directory = (out or default_home() / "runs" / f"{scale.name}-{tree.digest().hex()[:8]}-{seed}").absolute()
     run = identity(tree=tree.digest(), rung=scale, seed=seed, data=opened.manifest.digest(), ranks=ranks)
     journal = journal_of(directory, run, resume=resume)
+    sandbox = open_sandbox(load_config(config) if config is not None else None)
     with tempfile.TemporaryDirectory(prefix="ralph-train-") as folder:
         materialise(tree, Path(folder) / "recipe")
         limits = limits_for(scale, ranks=ranks)
         job = RunJob(recipe=Path(folder) / "recipe", rung=scale, seed=seed, vocabulary=opened.vocabulary, limits=limits)
-        best = _best_product(job, run, tree)
+        best = _best_product(job, run, tree, sandbox)
         with progress(f"train {scale.name}", quiet=json) as meter, _sink(track, directory, run) as sink:
-            measured = (
-                Snapshots(directory, job=job, sandbox=BubblewrapSandbox(), data=opened, rows=rows, resume=resume) if snapshots else None
-            )
-            result, val_bpb = _run(job, opened, rows, journal, measured, meter, best, sink)
+            measured = Snapshots(directory, job=job, sandbox=sandbox, data=opened, rows=rows, resume=resume) if snapshots else None
+            result, val_bpb = _run(job, sandbox, opened, rows, journal, measured, meter, best, sink)
     value = _value(result, val_bpb, tree.digest(), scale, len(rows), best)
     if measured is not None:
         value["snapshots"] = {str(step): snapshot for step, snapshot in measured.found.items()}
@@ -123,7 +124,7 @@ def _sink(track: Track | None, directory: Path, run: Identity) -> Iterator[Sink 
         sink.close()
 
 
-def _best_product(job: RunJob, run: Identity, tree: RecipeTree) -> float:
+def _best_product(job: RunJob, run: Identity, tree: RecipeTree, sandbox: Attackable) -> float:
     """Return operations per second of this machine's best matrix product at a rank's shapes and in the recipe's type, times the ranks."""
     fixed, rung, ranks = host.fixed_plan(job), job.rung, job.limits.ranks
     shapes = Shapes.of(rows=fixed.batch_rows // ranks, sequence=fixed.sequence, width=rung.width, vocabulary=job.vocabulary)
@@ -131,13 +132,21 @@ def _best_product(job: RunJob, run: Identity, tree: RecipeTree) -> float:
     dtype = "bf16" if precision == "bf16" or (precision == "auto" and rung.device == "cuda") else "f32"
     machine = {name: run[name] for name in ("python", "torch", "processor")} | {"shapes": repr(shapes), "dtype": dtype}
     place = default_home() / "calibration" / f"{rung.name}-{dtype}.json"
-    box, one = BubblewrapSandbox(program=Program(module=calibration.MODULE)), limits_for(rung)
+    box, one = sandbox.running(Program(module=calibration.MODULE)), limits_for(rung)
     found = calibration.remembered(place, machine, lambda: calibration.calibrate(box, shapes, one, device=rung.device, dtype=dtype))
     return ranks * found.product_flops
 
 
 def _run(
-    job: RunJob, data: DataSet, rows: Rows, journal: Journal, measured: Snapshots | None, meter: Meter, best: float, sink: Sink | None
+    job: RunJob,
+    sandbox: Sandbox,
+    data: DataSet,
+    rows: Rows,
+    journal: Journal,
+    measured: Snapshots | None,
+    meter: Meter,
+    best: float,
+    sink: Sink | None,
 ) -> tuple[RunResult, float]:
     """Train and ask for the claimed losses on public documents."""
 
@@ -149,7 +158,7 @@ def _run(
             sink.report(step)
         meter.update(step.step, step.steps, f"loss {step.loss_nats:.4f} nats, {rates}, {left:.0f} s left")
 
-    with host.start(job, sandbox=BubblewrapSandbox(), data=data) as run:
+    with host.start(job, sandbox=sandbox, data=data) as run:
         result = run.train(on_step=report, states=measured, journal=journal)
         losses = claims.collect(run.claim, rows, batch_rows=BATCH_ROWS, key=digest(KEY_TAG, {"seed": job.seed}))
     return result, bits_per_byte(float(np.sum(losses)), int(rows.byte_counts.sum()))

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from ralph.cli.nodes import run_until_stopped, validator_services
+from ralph.cli.sandboxes import open_sandbox
 from ralph.config import load_config
 from ralph.log import set_up
-from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.sandbox.preflight import attack_first
 from ralph.validator.loop import Validator
 
@@ -37,7 +37,7 @@ def serve(path: Path, *, rounds: int | None, verbose: bool) -> None:
     """Run a validator from its configuration file."""
     config = load_config(path)
     set_up(json_lines=config.json_log, verbose=verbose)
-    attack_first(BubblewrapSandbox())
+    attack_first(open_sandbox(config))
 
     async def main(stop: asyncio.Event) -> None:
         services = await validator_services(config)

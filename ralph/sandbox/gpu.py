@@ -15,7 +15,7 @@ DEVICES = Path("/dev")
 _CONTROL = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")
 _DRIVER = Path("/usr/local/nvidia")
 """Where a container runtime puts the driver's libraries; elsewhere they are among the system's."""
-_FOLDERS = ("/usr", "/sys")
+FOLDERS = ("/usr", "/sys")
 """Triton calls the C compiler; CUDA looks for its devices."""
 
 
@@ -43,10 +43,18 @@ def options(count: int, *, devices: Path = DEVICES) -> tuple[str, ...]:
         return ()
     for path in files:
         result += ["--dev-bind", str(path), f"/dev/{path.name}"]
-    for folder in _FOLDERS:
+    for folder in FOLDERS:
         result += ["--ro-bind", folder, folder]
-    result += ["--symlink", "usr/bin", "/bin", "--setenv", "PATH", "/usr/bin"]
-    result += ["--setenv", "CUBLAS_WORKSPACE_CONFIG", ":4096:8"]  # cuBLAS repeats itself only with a fixed workspace
-    if (_DRIVER / "lib64").is_dir():
-        result += ["--setenv", "LD_LIBRARY_PATH", str(_DRIVER / "lib64")]
+    result += ["--symlink", "usr/bin", "/bin"]
+    for name, value in environment(count):
+        result += ["--setenv", name, value]
     return tuple(result)
+
+
+def environment(count: int) -> tuple[tuple[str, str], ...]:
+    """Return the variables that ``count`` GPUs need inside; none for 0."""
+    if count == 0:
+        return ()
+    driver = (("LD_LIBRARY_PATH", str(_DRIVER / "lib64")),) if (_DRIVER / "lib64").is_dir() else ()
+    # cuBLAS repeats itself only with a fixed workspace
+    return (("PATH", "/usr/bin"), ("CUBLAS_WORKSPACE_CONFIG", ":4096:8"), *driver)

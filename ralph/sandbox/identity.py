@@ -82,7 +82,7 @@ def as_root(paths: tuple[Path, ...], *, uid: int, limits: SandboxLimits, groups:
     """
     if uid == 0:
         raise SandboxUnavailable("a sandbox cannot run as user 0; choose an unprivileged worker user", code="OPS-SANDBOX")
-    stage = _stage(paths)
+    stage = free_stage(paths)
     arguments = [stage, uid, STAGE_BYTES, limits.tmp_bytes, TMP_FILES, *(folder / "cgroup.procs" for folder in groups), "--", *paths, "--"]
     shell = ("unshare", "--mount", "--propagation", "private", "--", "/bin/sh", "-c", _SCRIPT, "sh")
     return Launch(
@@ -93,7 +93,8 @@ def as_root(paths: tuple[Path, ...], *, uid: int, limits: SandboxLimits, groups:
     )
 
 
-def _stage(paths: tuple[Path, ...]) -> str:
+def free_stage(paths: tuple[Path, ...]) -> str:
+    """Return a folder that no sandbox needs and that can be covered. Raises SandboxUnavailable."""
     for stage in _STAGES:
         if Path(stage).is_dir() and not any(path.is_relative_to(stage) for path in paths):
             return stage

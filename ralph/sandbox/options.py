@@ -76,7 +76,7 @@ def options(
     """
     targets = (*(str(path) for path in interpreter.home), *package_folders(interpreter))
     result = [*_NAMESPACES, "--hostname", "worker", "--info-fd", str(info)]
-    for name, value in _environment(limits.threads):
+    for name, value in environment(limits.threads):
         result += ["--setenv", name, value]
     for path in interpreter.system if not limits.gpus else ():
         result += ["--ro-bind", str(path), str(path)]
@@ -108,7 +108,7 @@ _KEEP_MEMORY = tuple((f"MALLOC_{name}_", str(1 << 30)) for name in ("MMAP_THRESH
 its CPU time at C1 (mallopt(3))."""
 
 
-def _environment(threads: int) -> tuple[tuple[str, str], ...]:
+def environment(threads: int) -> tuple[tuple[str, str], ...]:
     """Return the whole environment inside. Hashes of strings are fixed: iteration over a set must repeat."""
     counts = tuple((name, str(threads)) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"))
     return (

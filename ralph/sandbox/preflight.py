@@ -15,13 +15,14 @@ import struct
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Protocol
 
 from ralph.errors import UntrustedInputError
-from ralph.interfaces import SandboxLimits, SandboxSpec
+from ralph.interfaces import Sandbox, SandboxLimits, SandboxSpec
 from ralph.sandbox import bombardment
 from ralph.sandbox.bombardment import ANSWER_TIMEOUT_S, Judge
-from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.sandbox.files import Copied
 from ralph.sandbox.limits import FILE_BYTES, MEBIBYTE, OPEN_FILES, PROCESSES
 from ralph.sandbox.options import WORKER, Program
@@ -54,7 +55,22 @@ _WEAK_MEMORY = (
 )
 
 
-def run_preflight(sandbox: BubblewrapSandbox, *, full: bool = False) -> PreflightReport:
+class Attackable(Sandbox, Protocol):
+    """A launcher whose program inside can be replaced, so that it can be attacked from there."""
+
+    @property
+    def bounds_total_memory(self) -> bool:
+        """Whether the kernel bounds the memory of all processes inside together, not only of each."""
+        ...
+
+    def running(self, program: Program) -> "Attackable":
+        """Return the same sandbox with another program inside."""
+        ...
+
+    def launch(self, spec: SandboxSpec) -> AbstractContextManager[RunningSandbox]: ...
+
+
+def run_preflight(sandbox: Attackable, *, full: bool = False) -> PreflightReport:
     """Run the attacks inside ``sandbox``.
 
     Args:
@@ -72,7 +88,7 @@ def run_preflight(sandbox: BubblewrapSandbox, *, full: bool = False) -> Prefligh
     return PreflightReport(findings=findings, weaknesses=weaknesses, duration_s=time.monotonic() - began)
 
 
-def attack_first(sandbox: BubblewrapSandbox) -> None:
+def attack_first(sandbox: Attackable) -> None:
     """Run the quick part, as a daemon does before it takes work.
 
     Raises:
@@ -83,7 +99,7 @@ def attack_first(sandbox: BubblewrapSandbox) -> None:
     logger.info("sandbox: %d attacks blocked in %.1f s", len(report.findings), report.duration_s)
 
 
-def _probes(sandbox: BubblewrapSandbox, recipe: Path) -> Iterator[Attack]:
+def _probes(sandbox: Attackable, recipe: Path) -> Iterator[Attack]:
     """Run every probe in one sandbox, with bait on the host that they may try to read."""
     with _bait() as secrets, sandbox.running(_program("probes", "calls")).launch(_spec(recipe, LIFE_S)) as worker:
         worker.send(json.dumps(secrets).encode())
@@ -107,7 +123,7 @@ def _identity(worker: RunningSandbox) -> Attack:
     return Attack(name="root outside", blocked=0 not in users, detail=f"user {', '.join(str(user) for user in sorted(users))} outside")
 
 
-def _bomb(sandbox: BubblewrapSandbox, recipe: Path, judge: Judge) -> Attack:
+def _bomb(sandbox: Attackable, recipe: Path, judge: Judge) -> Attack:
     spec = _spec(recipe, SHORT_LIFE_S if judge in _SHORT_LIVED else LIFE_S)
     with sandbox.running(_program("bombs")).launch(spec) as worker:
         try:

@@ -34,20 +34,21 @@ FLOOD_PAUSE_S = 0.02
 SEND_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 30.0
 LINGER_S = 0.5
-"""How long a worker that closed its channel may take to end by itself, so that its exit code is known."""
 
 
 class RunningSandbox:
-    """Implements ``interfaces.SandboxedWorker`` over one bubblewrap process tree.
+    """Implements ``interfaces.SandboxedWorker`` over one process tree, whatever launcher started it.
 
     Args:
         process: The launcher, started with its output to ``output``.
-        first: Descriptor (pidfd) of the first process inside.
+        first: Descriptor (pidfd) of the process with which the kernel ends every other one inside.
         output: Read end of the worker's standard output and error.
         channel: The host's end of the channel.
         limits: What the worker may use.
         deadline: End of its life in ``time.monotonic`` seconds.
         cgroup: The control group that it is in, if any.
+        counted: Process whose tree is what is inside; the launcher by default, where it is small and nobody's but the worker's.
+        linger_s: How long a worker that closed its channel may take to end by itself, so that its exit code is known.
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class RunningSandbox:
         limits: SandboxLimits,
         deadline: float,
         cgroup: Cgroup | None,
+        counted: int | None = None,
+        linger_s: float = LINGER_S,
     ) -> None:
         self._process = process
         self._first = first
@@ -69,6 +72,8 @@ class RunningSandbox:
         self._memory_bytes = limits.memory_bytes * limits.ranks
         self._deadline = deadline
         self._cgroup = cgroup
+        self._counted = process.pid if counted is None else counted
+        self._linger_s = linger_s
         self._lock = threading.RLock()
         self._tail = b""
         self._cpu_s = 0.0
@@ -125,9 +130,9 @@ class RunningSandbox:
         return self._supervision_s
 
     def processes(self) -> tuple[int, ...]:
-        """Return the host's numbers of the launcher and of every process inside."""
+        """Return the host's numbers of every process inside, and of the launcher where it counts as one."""
         with self._lock:
-            return () if self._ended else usage.tree(self._process.pid)
+            return () if self._ended else usage.tree(self._counted)
 
     def kill(self) -> None:
         """End every process inside and wait until none is left. Idempotent.
@@ -159,7 +164,7 @@ class RunningSandbox:
         if isinstance(error, ChannelStalled):
             self.kill()
             return self._reason or UntrustedInputError(Reason.RUN_STALL, f"no complete answer within {timeout_s:g} s")
-        self._wait_first(LINGER_S)
+        self._wait_first(self._linger_s)
         self.kill()
         return self._reason or self._crash()
 
@@ -184,6 +189,7 @@ class RunningSandbox:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._first, signal.SIGKILL)
         empty = self._wait_first(END_TIMEOUT_S)
+        self._drain()  # a launcher may have something to say of the end, and must not wait for room to say it
         try:
             self._process.wait(LINGER_S)
         except subprocess.TimeoutExpired:
@@ -249,7 +255,7 @@ class RunningSandbox:
     def _sample(self) -> int:
         if self._ended:
             return 0
-        now = usage.read(self._process.pid)
+        now = usage.read(self._counted)
         cpu_s = now.cpu_s if self._cgroup is None else self._cgroup.cpu_seconds()
         self._cpu_s = max(self._cpu_s, cpu_s)
         self._peak_bytes = max(self._peak_bytes, now.peak_bytes)

@@ -17,6 +17,7 @@ from ralph_devnet.bench.demos import demos
 from ralph_devnet.bench.evaluate import evaluation
 from ralph_devnet.bench.gpu import gpus
 from ralph_devnet.bench.host import host_overhead
+from ralph_devnet.bench.launch import launches
 from ralph_devnet.bench.loop import loop_stages
 from ralph_devnet.bench.registry import Benchmark, Context, Figure, machine
 from ralph_devnet.bench.scales import scales
@@ -25,6 +26,7 @@ from ralph_devnet.bench.throughput import training
 
 REGISTRY: dict[str, Benchmark] = {
     "host": host_overhead,
+    "launch": launches,
     "loop": loop_stages,
     "scorer": scorer_gain,
     "attacks": attacks,

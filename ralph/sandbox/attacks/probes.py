@@ -37,7 +37,7 @@ def host_files(secrets: list[str]) -> str | None:
             return f"{path}: {Path(path).read_text()[:20]}"
         except OSError:
             continue
-    unexpected = {entry.name for entry in Path("/").iterdir()} - _ROOT - set(Path(sys.base_prefix).parts[1:2])
+    unexpected = {entry.name for entry in Path("/").iterdir() if _enters(entry)} - _ROOT - set(Path(sys.base_prefix).parts[1:2])
     return f"unexpected in /: {sorted(unexpected)}" if unexpected else None
 
 
@@ -85,7 +85,7 @@ def writable_places() -> str | None:
     """Create a file, a link or a pipe anywhere but in the scratch folder."""
     mounts = {Path(line.split()[4]) for line in (_PROC / "self" / "mountinfo").read_text().splitlines()}
     for folder in sorted(mounts | set(Path("/").iterdir()) | {Path("/dev/shm"), Path("/usr/lib")}):  # noqa: S108 - must not be writable
-        if folder == _SCRATCH or not folder.is_dir():
+        if folder == _SCRATCH or not _enters(folder) or not folder.is_dir():
             continue
         target = folder / "ralph-preflight"
         for make in (target.touch, lambda at=target: at.symlink_to("/etc/passwd"), lambda at=target: os.mkfifo(at)):
@@ -204,6 +204,11 @@ def _readable(file: Path) -> bytes:
         return file.read_bytes()
     except OSError:
         return b""
+
+
+def _enters(place: Path) -> bool:
+    """Return whether it can be read, listed or passed through. A launcher may need a folder that is closed to everybody inside."""
+    return any(os.access(place, way) for way in (os.R_OK, os.X_OK))
 
 
 def _processes() -> list[Path]:
