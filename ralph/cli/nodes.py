@@ -16,6 +16,7 @@ from ralph.config import Config, load_profile
 from ralph.data.dataset import DataSet, open_data, open_hidden
 from ralph.errors import ConfigurationError
 from ralph.executors.local import LocalExecutor
+from ralph.interfaces import Sandbox
 from ralph.judge.sequential import check
 from ralph.miner.services import MinerServices
 from ralph.protocol.network import NetworkProfile
@@ -76,14 +77,13 @@ def open_public_data(config: Config, profile: NetworkProfile) -> DataSet:
     return open_data(config.data, expect=profile.rules.data.manifest)
 
 
-async def validator_services(config: Config) -> Services:
-    """Build a validator. Raises ConfigurationError with the key that is missing."""
+async def validator_services(config: Config, sandbox: Sandbox) -> Services:
+    """Build a validator over a sandbox. Raises ConfigurationError with the key that is missing."""
     if config.hidden is None or config.keys.record_key is None:
         raise ConfigurationError("a validator needs `hidden` and `keys.record_key` in its configuration")
     profile = open_profile(config)
     rules, genesis, hotkey = profile.rules, open_genesis(profile), open_hotkey(config)
     data = open_public_data(config, profile)
-    sandbox = open_sandbox(config)
     rung = rules.rung(rules.crown.rung)
     hidden = open_hidden(config.hidden, expect=rules.data.hidden_commitment, tokenizer=data.manifest.tokenizer.sha256)
     return Services(

@@ -37,10 +37,11 @@ def serve(path: Path, *, rounds: int | None, verbose: bool) -> None:
     """Run a validator from its configuration file."""
     config = load_config(path)
     set_up(json_lines=config.json_log, verbose=verbose)
-    attack_first(open_sandbox(config))
+    sandbox = open_sandbox(config, in_memory=True)
+    attack_first(sandbox)
 
     async def main(stop: asyncio.Event) -> None:
-        services = await validator_services(config)
+        services = await validator_services(config, sandbox)
         try:
             await Validator(services).run(stop, rounds=rounds)
         finally:

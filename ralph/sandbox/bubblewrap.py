@@ -6,7 +6,7 @@ what happens to the recipe's folder later does not matter, and no host path of i
 between two sandboxes.
 
 Not promised: protection against a bug in the kernel's own surface that the system call filter leaves open, and secrecy between two
-sandboxes that run foreign code at the same time (load, locks on read-only files and timing are signals) or, without ``forget``,
+sandboxes that run foreign code at the same time (load, locks on read-only files and timing are signals) or, without ``in_memory``,
 one after the other. The first is what the split between the machine with the keys and the machine with the workers is for; the second
 is why a sandbox that knows claims and one that answers probes about the same documents must never overlap.
 """
@@ -23,10 +23,11 @@ from pathlib import Path
 
 from ralph.errors import SandboxUnavailable
 from ralph.interfaces import SandboxLimits, SandboxSpec
-from ralph.sandbox import cgroups, diagnose, identity, residue, scope
+from ralph.sandbox import cgroups, diagnose, identity, scope
 from ralph.sandbox.files import program_files, recipe_files
 from ralph.sandbox.interpreter import describe
 from ralph.sandbox.options import RECIPE, WORKER, Program, command, options
+from ralph.sandbox.resident import Resident
 from ralph.sandbox.running import RunningSandbox
 from ralph.sandbox.seccomp import PROGRAMS
 from ralph.sandbox.spawn import Ends, StartFailed
@@ -43,6 +44,7 @@ class BubblewrapSandbox:
         worker_uid: User to become when started as root; by default each launch takes the next of 64 numbers from 64321 on.
         packages: Folders with installed packages in place of the interpreter's own.
         program: What to run inside.
+        in_memory: Run copies that are held in memory (``resident``), so that nothing that one sandbox has read can be told by a later one.
 
     Raises:
         SandboxUnavailable: bubblewrap is not installed, or this machine's architecture has no system call filter.
@@ -57,6 +59,7 @@ class BubblewrapSandbox:
         worker_uid: int | None = None,
         packages: tuple[Path, ...] | None = None,
         program: Program | None = None,
+        in_memory: bool = False,
     ) -> None:
         executable = shutil.which("bwrap", path=SEARCH)
         if executable is None:
@@ -65,7 +68,9 @@ class BubblewrapSandbox:
             raise SandboxUnavailable(f"no system call filter for {platform.machine()}, only for {', '.join(PROGRAMS)}", code="OPS-SANDBOX")
         self._bwrap = executable
         self._worker_uid = worker_uid
-        self._interpreter = describe(Path(python), packages=packages)
+        described = describe(Path(python), packages=packages)
+        self._resident = Resident(described) if in_memory else None
+        self._interpreter = described if self._resident is None else self._resident.interpreter
         self._program = program or Program()
         self._root = os.geteuid() == 0
         self._controllers = cgroups.available() if self._root else None
@@ -79,7 +84,8 @@ class BubblewrapSandbox:
     @property
     def shared(self) -> tuple[Path, ...]:
         """Files and folders of the host that every sandbox may read."""
-        return (*self._interpreter.system, *self._interpreter.home, *self._interpreter.packages)
+        paths = (*self._interpreter.system, *self._interpreter.home, *self._interpreter.packages)
+        return tuple(self._interpreter.source(path) for path in paths)
 
     def running(self, program: Program) -> "BubblewrapSandbox":
         """Return the same sandbox with another program inside: for attack suites."""
@@ -87,13 +93,10 @@ class BubblewrapSandbox:
         other.__dict__.update(self.__dict__, _program=program)
         return other
 
-    def forget(self) -> int:
-        """Make later sandboxes unable to tell what earlier ones have read of what all of them may read.
-
-        Call it after a sandbox that saw a secret has ended and before foreign code runs in one that must not know it. It takes
-        about 10 microseconds of CPU time for each installed file. Returns the number of files.
-        """
-        return residue.evict(self.shared)
+    def close(self) -> None:
+        """Give up the copies in memory, where there are any; sandboxes cannot be launched afterwards."""
+        if self._resident is not None:
+            self._resident.close()
 
     @contextlib.contextmanager
     def launch(self, spec: SandboxSpec) -> Iterator[RunningSandbox]:
@@ -141,11 +144,18 @@ class BubblewrapSandbox:
             raise
         channel, output = ends.hand_over()
         return RunningSandbox(
-            process=process, first=first, output=output, channel=channel, limits=spec.limits, deadline=deadline, cgroup=group
+            process=process,
+            first=first,
+            output=output,
+            channel=channel,
+            limits=spec.limits,
+            deadline=deadline,
+            cgroup=group,
+            programs_bytes=0 if self._resident is None else self._resident.size_bytes,
         )
 
     def _launch(self, limits: SandboxLimits, group: cgroups.Cgroup | None) -> identity.Launch:
-        paths = (*self._interpreter.home, *self._interpreter.packages)
+        paths = tuple(self._interpreter.source(path) for path in (*self._interpreter.home, *self._interpreter.packages))
         if not self._root:
             return identity.as_user(paths, limits=limits, scoped=self._scoped)
         uid = identity.FIRST_UID + next(_launches) % identity.UIDS if self._worker_uid is None else self._worker_uid

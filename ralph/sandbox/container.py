@@ -27,12 +27,13 @@ from pathlib import Path
 
 from ralph.errors import ConfigurationError, SandboxUnavailable
 from ralph.interfaces import SandboxLimits, SandboxSpec
-from ralph.sandbox import cgroups, container_options, diagnose, diagnose_container, identity, residue, stage
+from ralph.sandbox import cgroups, container_options, diagnose, diagnose_container, identity, stage
 from ralph.sandbox.container_ends import ContainerEnds
 from ralph.sandbox.container_options import Engine
 from ralph.sandbox.files import Copied, program_files, recipe_files
 from ralph.sandbox.interpreter import Interpreter, describe
 from ralph.sandbox.options import RECIPE, WORKER, Program, command
+from ralph.sandbox.resident import Resident
 from ralph.sandbox.running import RunningSandbox
 from ralph.sandbox.spawn import StartFailed
 
@@ -85,8 +86,10 @@ class ContainerSandbox:
         packages: Folders with installed packages in place of the interpreter's own.
         image: Run an image's interpreter and packages instead of the host's.
         program: What to run inside.
+        in_memory: Run copies of the host's programs that are held in memory, see ``resident``.
 
     Raises:
+        ConfigurationError: An image cannot be held in memory.
         SandboxUnavailable: podman or a part of it is not installed, or this machine's architecture has no system call filter.
     """
 
@@ -99,11 +102,16 @@ class ContainerSandbox:
         packages: tuple[Path, ...] | None = None,
         image: Image | None = None,
         program: Program | None = None,
+        in_memory: bool = False,
     ) -> None:
         self._root = os.geteuid() == 0
         self._engine = _engine(root=self._root, image=image)
         self._image = image
-        self._interpreter = describe(Path(python), packages=packages) if image is None else image.interpreter()
+        if image is not None and in_memory:
+            raise ConfigurationError("an image cannot be held in memory yet, and without that sandboxes can tell later ones what they read")
+        described = describe(Path(python), packages=packages) if image is None else image.interpreter()
+        self._resident = Resident(described) if in_memory else None
+        self._interpreter = described if self._resident is None else self._resident.interpreter
         self._program = program or Program()
         self._controllers = cgroups.available() if self._root else None
 
@@ -117,7 +125,8 @@ class ContainerSandbox:
         """Files and folders of the host that every sandbox may read; for an image, the store that it is in."""
         if self._engine.images is not None:
             return (self._engine.images,)
-        return (*self._interpreter.system, *self._interpreter.home, *self._interpreter.packages)
+        paths = (*self._interpreter.system, *self._interpreter.home, *self._interpreter.packages)
+        return tuple(self._interpreter.source(path) for path in paths)
 
     def running(self, program: Program) -> "ContainerSandbox":
         """Return the same sandbox with another program inside: for attack suites."""
@@ -125,9 +134,10 @@ class ContainerSandbox:
         other.__dict__.update(self.__dict__, _program=program)
         return other
 
-    def forget(self) -> int:
-        """Make later sandboxes unable to tell what earlier ones have read of what all of them may read. Returns the number of files."""
-        return residue.evict(self.shared)
+    def close(self) -> None:
+        """Give up the copies in memory, where there are any; sandboxes cannot be launched afterwards."""
+        if self._resident is not None:
+            self._resident.close()
 
     @contextlib.contextmanager
     def launch(self, spec: SandboxSpec) -> Iterator[RunningSandbox]:
@@ -175,6 +185,7 @@ class ContainerSandbox:
             cgroup=group,
             counted=ends.inside,
             linger_s=LINGER_S,
+            programs_bytes=0 if self._resident is None else self._resident.size_bytes,
         )
 
     def _command(self, limits: SandboxLimits, ends: ContainerEnds, copied: tuple[Copied, ...]) -> tuple[str, ...]:

@@ -75,10 +75,14 @@ def bound(interpreter: Interpreter, limits: SandboxLimits) -> tuple[Bound, ...]:
     Raises:
         SandboxUnavailable: A path cannot be written on podman's command line.
     """
-    system = gpu.FOLDERS if limits.gpus else tuple(str(path) for path in interpreter.system)
-    same = (*system, *(str(path) for path in interpreter.home))
-    packages = zip((str(path) for path in interpreter.packages), package_folders(interpreter), strict=True)
-    result = (*(Bound(source=path, target=path) for path in same), *(Bound(source=source, target=target) for source, target in packages))
+    system = (
+        tuple(Bound(source=folder, target=folder) for folder in gpu.FOLDERS)
+        if limits.gpus
+        else tuple(Bound(source=str(interpreter.source(path)), target=str(path)) for path in interpreter.system)
+    )
+    same = tuple(Bound(source=str(interpreter.source(path)), target=str(path)) for path in interpreter.home)
+    packages = zip(interpreter.packages, package_folders(interpreter), strict=True)
+    result = (*system, *same, *(Bound(source=str(interpreter.source(path)), target=target) for path, target in packages))
     for one in result:
         if ":" in one.target:
             raise SandboxUnavailable(

@@ -1,7 +1,7 @@
 """Find out what an interpreter needs on disk to run inside a sandbox."""
 
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ralph.errors import SandboxUnavailable
@@ -28,6 +28,16 @@ class Interpreter:
     """Folders with installed packages such as torch."""
     system: tuple[Path, ...]
     """The C library and its neighbours, readable for everybody on the host."""
+    root: Path = Path("/")
+    """Below which all of these paths are found."""
+
+    def read_from(self, root: Path) -> "Interpreter":
+        """Return the same interpreter, found below another folder."""
+        return replace(self, root=root)
+
+    def source(self, path: Path) -> Path:
+        """Return where something with this path inside is found on the host."""
+        return self.root / path.relative_to("/")
 
 
 def describe(python: Path, *, packages: tuple[Path, ...] | None = None) -> Interpreter:

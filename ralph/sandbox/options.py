@@ -79,7 +79,7 @@ def options(
     for name, value in environment(limits.threads):
         result += ["--setenv", name, value]
     for path in interpreter.system if not limits.gpus else ():
-        result += ["--ro-bind", str(path), str(path)]
+        result += ["--ro-bind", str(interpreter.source(path)), str(path)]
     if _LIB64.is_symlink():
         result += ["--symlink", str(_LIB64.readlink()), str(_LIB64)]
     result += [*_SKELETON, *gpu.options(limits.gpus)]

@@ -49,6 +49,7 @@ class RunningSandbox:
         cgroup: The control group that it is in, if any.
         counted: Process whose tree is what is inside; the launcher by default, where it is small and nobody's but the worker's.
         linger_s: How long a worker that closed its channel may take to end by itself, so that its exit code is known.
+        programs_bytes: Size of programs that are held in memory: so much shared memory of each rank is not its own.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class RunningSandbox:
         cgroup: Cgroup | None,
         counted: int | None = None,
         linger_s: float = LINGER_S,
+        programs_bytes: int = 0,
     ) -> None:
         self._process = process
         self._first = first
@@ -74,6 +76,7 @@ class RunningSandbox:
         self._cgroup = cgroup
         self._counted = process.pid if counted is None else counted
         self._linger_s = linger_s
+        self._programs_bytes = programs_bytes * limits.ranks
         self._lock = threading.RLock()
         self._tail = b""
         self._cpu_s = 0.0
@@ -234,10 +237,10 @@ class RunningSandbox:
 
     def _watch(self) -> None:
         """End the sandbox at its deadline, or when it holds too much memory and no control group does it for us."""
-        private_bytes = self._sample()
+        held_bytes = self._sample()
         if time.monotonic() >= self._deadline:
             self._reason = UntrustedInputError(Reason.RUN_STALL, f"still running after {self._limits.timeout_s:g} s")
-        elif self._cgroup is None and private_bytes > self._memory_bytes:
+        elif self._cgroup is None and held_bytes > self._memory_bytes:
             self._reason = self._too_much()
         else:
             return
@@ -259,4 +262,4 @@ class RunningSandbox:
         cpu_s = now.cpu_s if self._cgroup is None else self._cgroup.cpu_seconds()
         self._cpu_s = max(self._cpu_s, cpu_s)
         self._peak_bytes = max(self._peak_bytes, now.peak_bytes)
-        return now.private_bytes
+        return now.private_bytes + max(0, now.shared_bytes - self._programs_bytes)

@@ -21,13 +21,15 @@ class Usage:
     peak_bytes: int
     """Largest resident size that any single process of the tree has had."""
     private_bytes: int
-    """Anonymous and shared memory of all processes now; pages shared after a fork count once for each."""
+    """Anonymous memory of all processes now; pages shared after a fork count once for each."""
+    shared_bytes: int
+    """Shared memory of all processes now, counted once for each; mapped files of a file system in memory are in it."""
     processes: int
 
 
 def read(root: int) -> Usage:
     """Read the tree below and including process ``root``. What is gone by the time it is read counts as nothing."""
-    cpu_s, peak, private = 0.0, 0, 0
+    cpu_s, peak, private, shared = 0.0, 0, 0, 0
     processes = tree(root)
     for process in processes:
         try:
@@ -37,8 +39,9 @@ def read(root: int) -> Usage:
             continue
         cpu_s += sum(int(field) for field in fields[11:15]) * _TICK_S
         peak = max(peak, _kibibytes(status, b"VmHWM:") * _KIBIBYTE)
-        private += (_kibibytes(status, b"RssAnon:") + _kibibytes(status, b"RssShmem:")) * _KIBIBYTE
-    return Usage(cpu_s=cpu_s, peak_bytes=peak, private_bytes=private, processes=len(processes))
+        private += _kibibytes(status, b"RssAnon:") * _KIBIBYTE
+        shared += _kibibytes(status, b"RssShmem:") * _KIBIBYTE
+    return Usage(cpu_s=cpu_s, peak_bytes=peak, private_bytes=private, shared_bytes=shared, processes=len(processes))
 
 
 def tree(root: int) -> tuple[int, ...]:

@@ -32,6 +32,7 @@ from ralph.train.run import RunJob
 from ralph_devnet.bench.registry import Context, Figure
 from ralph_devnet.bench.world import devnet, scratch
 from ralph_devnet.hostile.catalogue import CATALOGUE, Hostile
+from ralph_devnet.hostile.whispers import BY_CHANCE, SECRET, wrong_bits
 
 RUNG = "C1"
 DOCUMENTS = 256
@@ -58,7 +59,7 @@ class Bout:
     def __init__(self, context: Context) -> None:
         net = devnet(context, "attacks")
         config = load_config(net.config("validator"))
-        self.rules, self.data, self.sandbox = net.profile.rules, open_public_data(config, net.profile), BubblewrapSandbox()
+        self.rules, self.data, self.sandbox = net.profile.rules, open_public_data(config, net.profile), BubblewrapSandbox(in_memory=True)
         self.rung, self.folder = self.rules.rung(RUNG), scratch(context, "attacks-recipes")
         if config.hidden is None:
             raise ValueError("the validator of a devnet has a hidden pool")
@@ -135,12 +136,16 @@ def attacks(context: Context) -> list[Figure]:
             figures.append(_accepted(attack, ended.score, twin.score))
         if attack.lies:
             figures += _lie(bout, attack.title, bout.reveal(recipe), truth)
+    boxes = {"disk": BubblewrapSandbox(), "memory": bout.sandbox}
+    wrong = {name: wrong_bits(box, temporary, f"{name}-{os.getpid()}") for name, box in boxes.items()}
     left = leftovers(temporary) - before
     for one in sorted(left):
         context.say(f"attacks: left behind: {one}")
     return [
         *figures,
-        Figure.of("attacks", "", [len(CATALOGUE) + 1], goal=">= 25"),
+        Figure.of("tell a later sandbox over look-ups in vain, programs on a disk: wrong bits", f"of {len(SECRET)}", [wrong["disk"]]),
+        Figure.of("the same, programs in memory: wrong bits", f"of {len(SECRET)}", [wrong["memory"]], goal=f"> {BY_CHANCE}"),
+        Figure.of("attacks", "", [len(CATALOGUE) + 2], goal=">= 25"),
         Figure.of("attacks that ended otherwise than they must", "", [surprises], goal="0"),
         Figure.of("processes, mounts, control groups and files left behind", "", [len(left)], goal="0"),
     ]

@@ -60,7 +60,7 @@ class Subject:
     def __init__(self, context: Context) -> None:
         net = devnet(context, "evaluate")
         config = load_config(net.config("validator"))
-        self.rules, self.data, self.sandbox = net.profile.rules, open_public_data(config, net.profile), BubblewrapSandbox()
+        self.rules, self.data, self.sandbox = net.profile.rules, open_public_data(config, net.profile), BubblewrapSandbox(in_memory=True)
         self.folder = scratch(context, "evaluate-recipe")
         if config.hidden is None:
             raise ValueError("the validator of a devnet has a hidden pool")

@@ -21,6 +21,7 @@ from ralph.miner.submit import bundle_files, publish
 from ralph.protocol.lineage import KingRun, Throne
 from ralph.protocol.patch import RecipeTree
 from ralph.protocol.rules import Rules
+from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.validator.intake import Docket, Intake
 from ralph.validator.measure import Bench, Work
 from ralph.validator.services import Services
@@ -60,7 +61,7 @@ class Stopwatch:
 
 async def _stages(miner_config: Path, validator_config: Path) -> dict[str, float]:
     miner = await miner_services(load_config(miner_config))
-    validator = await validator_services(load_config(validator_config))
+    validator = await validator_services(load_config(validator_config), BubblewrapSandbox(in_memory=True))
     try:
         watch = Stopwatch()
         _judged(validator, watch, *_submitted(miner, watch))

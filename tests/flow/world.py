@@ -24,6 +24,7 @@ from ralph.protocol.network import devnet_rules
 from ralph.protocol.patch import RecipeTree
 from ralph.protocol.rules import Rules
 from ralph.records.history import History, anchor_of
+from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.store.directory import DirectoryStore
 from ralph.validator.loop import Validator
 from ralph_devnet.attackers.sources import Once, Scripted, hypothesis
@@ -126,7 +127,7 @@ class World:
         return asyncio.run(self.history())
 
     async def _play(self, players: Sequence[Player], rounds: int) -> None:
-        validating = await validator_services(load_config(self.devnet.config("validator")))
+        validating = await validator_services(load_config(self.devnet.config("validator")), BubblewrapSandbox())
         services = [await miner_services(load_config(self.devnet.config(player.name))) for player in players]
         chains = [one.chain for one in services]
         miners = []
