@@ -42,8 +42,8 @@ def node(folder: Path, *, first: str = "", last: str = "") -> Config:
 class Chosen:
     """Stands for the container launcher, which needs podman to be made."""
 
-    def __init__(self, *, image: Image | None) -> None:
-        self.image = image
+    def __init__(self, *, image: Image | None, in_memory: bool) -> None:
+        self.image, self.in_memory = image, in_memory
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,9 @@ def test_bubblewrap_is_the_default(tmp_path: Path) -> None:
 
 
 def test_the_configuration_chooses_podman_and_its_image(tmp_path: Path) -> None:
-    assert open_sandbox(node(tmp_path, first='sandbox = "podman"')).image is None
+    chosen = open_sandbox(node(tmp_path, first='sandbox = "podman"'))
+    assert (chosen.image, chosen.in_memory) == (None, False)
+    assert open_sandbox(node(tmp_path, first='sandbox = "podman"'), in_memory=True).in_memory
     image = open_sandbox(node(tmp_path, first='sandbox = "podman"', last=IMAGE)).image
     assert image == Image(
         reference=f"localhost/ralph/worker@{DIGEST}", python=Path("/usr/bin/python3"), packages=(Path("/usr/lib/python3"),)

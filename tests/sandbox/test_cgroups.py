@@ -11,7 +11,7 @@ from ralph.interfaces import SandboxLimits
 from ralph.sandbox.cgroups import Cgroup, Controllers, available
 
 LIMITS = SandboxLimits(memory_bytes=64 << 20, processes=4, open_files=64, file_bytes=1 << 20, tmp_bytes=1 << 20, timeout_s=30.0)
-ENTER = 'for folder in "$@"; do echo $$ > "$folder/cgroup.procs"; done; exec sleep 60'
+ENTER = 'for folder in "$@"; do echo $$ > "$folder/cgroup.procs"; done; echo in; exec sleep 60'
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_a_group_bounds_memory_and_processes_and_goes_away(controllers: Controll
 
 def test_processor_time_in_a_group_is_counted_exactly(controllers: Controllers) -> None:
     group = Cgroup(controllers, LIMITS)
-    burn = ENTER.replace("exec sleep 60", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done")
+    burn = ENTER.replace("echo in; exec sleep 60", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done")
     before = os.times()
     subprocess.run(["/bin/sh", "-c", burn, "sh", *map(str, group.folders)], check=True)
     after = os.times()
@@ -49,7 +49,9 @@ def test_processor_time_in_a_group_is_counted_exactly(controllers: Controllers) 
 
 def test_the_janitor_empties_and_removes_a_group_whose_owner_is_gone(controllers: Controllers) -> None:
     group = Cgroup(controllers, LIMITS)
-    with subprocess.Popen(["/bin/sh", "-c", ENTER, "sh", *map(str, group.folders)]) as sleeper:
+    with subprocess.Popen(["/bin/sh", "-c", ENTER, "sh", *map(str, group.folders)], stdout=subprocess.PIPE) as sleeper:
+        assert sleeper.stdout is not None
+        assert sleeper.stdout.readline() == b"in\n"
         janitor = group._janitor
         assert janitor.stdin is not None
         janitor.stdin.close()  # what the kernel does when the owner dies
