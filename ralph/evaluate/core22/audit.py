@@ -5,7 +5,8 @@ moves its item away from the answers of a reference, the king. Losses below zero
 chance. The key is made after the answers are frozen, and the draw is bound to them.
 
 What is probed never stands, solved or begun, in another prefix that this worker gets (``drawing``), so a memory helps it nothing.
-Tasks with few items therefore get fewer probes than asked for: repeat-copy, with 32 items and 10 examples each, two or three.
+Tasks with few items therefore get fewer probes than asked for: repeat-copy, with 32 items and 10 examples each, two or three. The
+tasks with the least room come first, and one that gets no probe at all is named: ``Audit.unprobed``.
 
 For a language-modelling token that was counted as the largest logit, the audit also looks how far it is behind the largest one: the
 same loss can belong to other logits.
@@ -66,9 +67,16 @@ class Checked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """What the probes found."""
+    """What the probes found.
+
+    Args:
+        cells: All that was probed.
+        unprobed: Labels of tasks of which nothing could be probed; their answers are unchecked claims.
+        tau_nats: The tolerance.
+    """
 
     cells: tuple[Checked, ...] = field(repr=False)
+    unprobed: tuple[str, ...]
     tau_nats: float
 
     @property
@@ -110,11 +118,13 @@ def audit(
         raise ConfigurationError(f"a key of {len(key)} bytes, or a reference that answers another exam")
     barred = Barred()
     checked: list[Checked] = []
-    for answer, king in zip(answers, kings, strict=True):
+    for answer, king in sorted(zip(answers, kings, strict=True), key=lambda pair: _room(pair[0])):
         items = load(exam.bundle, answer.entry)
         places = draw(answer, items, key=key, rules=rules, reference=king, barred=barred)
         checked += _probe(exam, answer, items, places, examinee, key)
-    return Audit(cells=tuple(checked), tau_nats=rules.tau_nats)
+    probed = {cell.item.task for cell in checked}
+    unprobed = tuple(answer.entry.task.label for answer in answers if answer.entry.task.label not in probed)
+    return Audit(cells=tuple(checked), unprobed=unprobed, tau_nats=rules.tau_nats)
 
 
 def repeat(exam: Exam, audited: Audit, *, start: Start, order_key: bytes, key: bytes) -> tuple[Checked, ...]:
@@ -134,7 +144,7 @@ def repeat(exam: Exam, audited: Audit, *, start: Start, order_key: bytes, key: b
         answers = sit(exam, first, key=order_key)
     again: dict[tuple[str, int], Checked] = {}
     with start() as second:
-        for answer in answers:
+        for answer in sorted(answers, key=_room):
             label = answer.entry.task.label
             places = tuple(cell.place for cell in audited.cells if cell.item.task == label)
             for cell in _probe(exam, answer, load(exam.bundle, answer.entry), places, second, key):
@@ -192,6 +202,11 @@ def _probe(exam: Exam, answers: Answers, items: Sequence[Item], places: tuple[Pl
         )
         for number, place in enumerate(places)
     ]
+
+
+def _room(answers: Answers) -> float:
+    """Return how many items a task has for each that a probe shows."""
+    return answers.entry.pool / (1 + answers.entry.task.shots)
 
 
 def _same_exam(answers: Sequence[Answers], kings: Sequence[Answers | None]) -> bool:
