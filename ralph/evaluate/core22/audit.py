@@ -5,8 +5,8 @@ moves its item away from the answers of a reference, the king. Losses below zero
 chance. The key is made after the answers are frozen, and the draw is bound to them.
 
 What is probed never stands, solved or begun, in another prefix that this worker gets (``drawing``), so a memory helps it nothing.
-Tasks with few items therefore get fewer probes than asked for: repeat-copy, with 32 items and 10 examples each, two or three. The
-tasks with the least room come first, and one that gets no probe at all is named: ``Audit.unprobed``.
+Tasks with few items therefore get fewer probes than asked for: repeat-copy, with 32 items and 10 examples each, about four. The tasks
+with the least room come first, and one that gets no probe at all is named: ``Audit.unprobed``.
 
 For a language-modelling token that was counted as the largest logit, the audit also looks how far it is behind the largest one: the
 same loss can belong to other logits.
@@ -15,7 +15,8 @@ An exceedance is no fraud yet. On GPUs honest numbers differ, and machines fail:
 phases repeated (``repeat``), and ``accuse`` says whose fault it is, by the rule of ``ralph.evaluate.measure``.
 
 Not promised: a lie about a share f of a task's items, each in one of its c tokens, escapes n uniform probes with probability
-(1 - f/c)^n; only the weighted draws look where it pays. CoQA's contexts hold answers to other questions on the same story; of two
+(1 - f/c)^n; only the weighted draws look where it pays. Lies within the tolerance are not seen, and where it is as wide as on a GPU
+they can turn items whose margin is narrower. CoQA's contexts hold answers to other questions on the same story; of two
 such questions the one that is drawn may be given away by the other.
 """
 

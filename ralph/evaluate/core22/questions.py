@@ -16,6 +16,8 @@ Three rules make every span at least one token long, where the widely used code 
   so of an answer longer than T tokens only the last T count.
 """
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
@@ -29,6 +31,9 @@ from ralph.evaluate.core22.items import Item
 from ralph.evaluate.core22.prompts import Prompt, prompt
 from ralph.evaluate.core22.tasks import Task, TaskType
 from ralph.protocol.data import BOS
+
+_BORDER = re.compile(r".*\S(?=[ \n])", re.DOTALL)
+"""Up to the last blank behind something else. Every token ends there anyway, as ``ralph.data.bpe.pieces_of`` knows too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,7 +67,7 @@ class Question:
 def ask(task: Task, items: Sequence[Item], index: int, *, tokenizer: Tokenizer, sequence: int) -> Question:
     """Return the rows of item ``index``, of at most ``sequence`` + 1 tokens each."""
     written = prompt(task, items, index)
-    rows = [_row(text, tokenizer) for text in written.texts]
+    rows = _rows(written.texts, tokenizer)
     starts = _starts(task.type, rows, written, tokenizer)
     options = tuple(_crop(row, start, sequence + 1) for row, start in zip(rows, starts, strict=True))
     return Question(options=options, gold=written.gold)
@@ -77,11 +82,13 @@ def common_prefix(rows: Sequence[NDArray[np.integer]]) -> int:
     return shortest if same.all() else int(np.argmin(same))
 
 
-def _row(text: str, tokenizer: Tokenizer) -> Tokens:
-    encoded = tokenizer.encode(text)
-    row = np.empty(encoded.size + 1, np.int32)
-    row[0], row[1:] = BOS, encoded
-    return row
+def _rows(texts: Sequence[str], tokenizer: Tokenizer) -> list[Tokens]:
+    """Return BOS and the tokens of each text; what the texts begin with in common is tokenised once, up to a border of tokens."""
+    found = _BORDER.match(os.path.commonprefix(texts))  # noqa: RUF071 - it is characters that are compared
+    border = found.end() if found else 0
+    head = tokenizer.encode(texts[0][:border]) if border else np.zeros(0, np.uint16)
+    tails = [tokenizer.encode(text[border:]) for text in texts]
+    return [np.concatenate([[BOS], head, tail]).astype(np.int32) for tail in tails]
 
 
 def _starts(kind: TaskType, rows: list[Tokens], written: Prompt, tokenizer: Tokenizer) -> list[int]:
@@ -92,7 +99,7 @@ def _starts(kind: TaskType, rows: list[Tokens], written: Prompt, tokenizer: Toke
             shared = min(common_prefix([row[::-1] for row in rows]), min(row.size for row in rows) - 1)
             return [row.size - max(shared, 1) for row in rows]
         case TaskType.LANGUAGE_MODELING:
-            question = _row(written.question or "", tokenizer)
+            (question,) = _rows([written.question or ""], tokenizer)
             return [min(common_prefix([question, rows[0]]), rows[0].size - 1)]
         case _:
             assert_never(kind)

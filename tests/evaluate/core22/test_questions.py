@@ -177,6 +177,16 @@ def test_every_option_has_a_span_inside_its_row(kind: TaskType, texts: list[str]
         assert option.tokens.dtype == np.int32
 
 
+MIXED = st.text(alphabet="ab1'. \n\t\u00a0\u2028\x1cé日", max_size=10)
+
+
+@given(MIXED, st.lists(MIXED.filter(lambda text: text.strip() != ""), min_size=2, max_size=4))
+def test_rows_are_the_tokens_of_the_whole_texts(before: str, texts: list[str]) -> None:
+    question = asked(TaskType.MULTIPLE_CHOICE, choice(*texts, query=before + "q"), sequence=400)
+    for option, text in zip(question.options, texts, strict=True):
+        assert option.tokens[1:].tolist() == tokenizer().encode(before + "q " + text).tolist()
+
+
 @given(st.lists(st.lists(st.integers(0, 2), max_size=6), min_size=1, max_size=4))
 def test_the_common_prefix_is_the_longest(rows: list[list[int]]) -> None:
     found = common_prefix([np.array(row, np.int32) for row in rows])
