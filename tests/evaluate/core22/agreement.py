@@ -26,7 +26,6 @@ from ralph.evaluate.core22.sitting import sit
 from tests.evaluate.core22.reference import Reference, definitions
 
 VOCABULARY, WIDTH, HEADS, LAYERS = 1024, 32, 2, 2
-BATCH_ROWS = 16
 KEY = bytes(range(7, 39))
 
 
@@ -112,7 +111,7 @@ def public_tokenizer() -> BpeTokenizer:
     return train_bpe([path.read_text(encoding="utf-8") for path in documents], vocabulary=VOCABULARY)
 
 
-def agree(raw: Path, root: Path, *, first: int, sequence: int = 1024) -> Agreement:
+def agree(raw: Path, root: Path, *, first: int, sequence: int = 1024, batch_rows: int = 16) -> Agreement:
     """Compare the package with the reference on the first items of every task that is there.
 
     Args:
@@ -120,12 +119,13 @@ def agree(raw: Path, root: Path, *, first: int, sequence: int = 1024) -> Agreeme
         root: An empty folder for the bundle.
         first: Items of each task.
         sequence: T.
+        batch_rows: Rows of a batch.
     """
     torch.set_num_threads(1)
     bundle, tokenizer, model = public_bundle(raw, root), public_tokenizer(), Transformer(sequence)
     filler = np.resize(tokenizer.encode("Text that has to do with nothing. " * 50), sequence + 1).astype(np.int32)
     manifest = build(bundle).first(first)
-    exam = Exam(bundle=bundle, manifest=manifest, tokenizer=tokenizer, sequence=sequence, batch_rows=BATCH_ROWS, filler=filler)
+    exam = Exam(bundle=bundle, manifest=manifest, tokenizer=tokenizer, sequence=sequence, batch_rows=batch_rows, filler=filler)
     begin = time.process_time()
     answers = sit(exam, Examinee(claim=model.claim, probe=model.probe, vocabulary=VOCABULARY), key=KEY)
     result = grade(answers, absent=manifest.absent)

@@ -21,7 +21,7 @@ def needs_public_data(test: Callable[..., None]) -> Callable[..., None]:
 
 @needs_public_data
 def test_every_item_is_graded_as_the_reference_grades_it(tmp_path: Path) -> None:
-    found = agree(TEST_DATA / "core22", tmp_path, first=2)
+    found = agree(TEST_DATA / "core22", tmp_path, first=2, batch_rows=2)
     assert found.result.absent == ("coqa",)
     assert len(found.tasks) == 21
     for task in found.tasks:

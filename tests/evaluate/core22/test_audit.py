@@ -29,7 +29,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="module")
 def exam(bundle: Bundle) -> Exam:
-    return material.exam(bundle, first=12)
+    return material.exam(bundle, first=8)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def verdict(exam: Exam, first: Audit, model: Callable[[], Honest]) -> str:
 def test_an_honest_model_differs_nowhere(exam: Exam) -> None:
     for shared in (False, True):
         found = audited(exam, Honest, shared=shared)
-        assert len(found.cells) > 66
+        assert len(found.cells) > 44
         assert {cell.item.task for cell in found.cells} == {entry.task.label for entry in exam.manifest.entries}
         assert (found.exceedances, found.unprobed) == (0, ())
         assert max(cell.mismatch_nats for cell in found.cells) < 1e-9
@@ -121,9 +121,9 @@ def test_every_item_is_drawn_equally_often(bundle: Bundle, honest: tuple[Answers
     places = [
         draw(answers, items, key=number.to_bytes(32, "little"), rules=rules, reference=None, barred=Barred())[0] for number in range(1200)
     ]
-    counts = np.bincount([place.item for place in places], minlength=12)
-    assert counts.min() > 60
-    assert counts.max() < 145
+    counts = np.bincount([place.item for place in places], minlength=8)
+    assert counts.min() > 105
+    assert counts.max() < 200
     for place in places[:100]:
         option = int(answers.options[place.item]) + place.option
         assert answers.cells.offsets[option] + place.token == place.cell < answers.cells.offsets[option + 1]
@@ -134,7 +134,7 @@ def test_weighted_draws_go_where_the_answers_beat_the_king(bundle: Bundle, hones
     items = manifest.load(bundle, answers.entry)
     lied = answers.losses.copy()
     right = int(answers.cells.offsets[answers.gold[3]])
-    wrong_option = next(option for option in range(int(answers.options[7]), int(answers.options[8])) if option != answers.gold[7])
+    wrong_option = next(option for option in range(*answers.options[7:9].tolist()) if option != answers.gold[7])
     wrong = int(answers.cells.offsets[wrong_option])
     lied[right] -= 1.0
     lied[wrong] += 1.0
@@ -204,7 +204,7 @@ def test_a_hit_with_the_loss_of_a_miss_is_an_exceedance(exam: Exam) -> None:
     answers = sit(exam, examinee(Flattened(known)), key=ORDER_KEY)
     found = audit(exam, answers, examinee(Honest()), key=DRAW_KEY, rules=replace(RULES, uniform=12))
     assert max(abs(cell.claim - cell.truth) for cell in found.cells) < 1e-9
-    assert found.exceedances > 3
+    assert found.exceedances > 1
     assert all(cell.hit and cell.behind_nats > 0 for cell in found.over)
 
 

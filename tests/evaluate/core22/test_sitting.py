@@ -32,10 +32,12 @@ def flat(answers: tuple[Answers, ...]) -> np.ndarray:
 
 @pytest.mark.parametrize("sequence", [SEQUENCE, 400])
 def test_all_22_tasks_are_graded_as_the_reference_grades_them(bundle: Bundle, sequence: int) -> None:
-    """With a model that is right now and then in every kind of task; at the shorter length most prompts are cropped."""
-    texts = [str(material.item(task, number).get("continuation")) for task in bundle.present for number in range(14)]
-    model = Taught([f"winter {text}" for text in texts])
-    exam = material.exam(bundle, sequence=sequence)
+    """With a model that knows half of the answers; at the shorter length most prompts are cropped."""
+    known = [
+        material.item(task, number) for task in bundle.present if task.type is TaskType.LANGUAGE_MODELING for number in range(0, 14, 2)
+    ]
+    model = Taught([f"{item['context']}{item['continuation']}" for item in known])
+    exam = material.exam(bundle, first=8, sequence=sequence)
     result = grade(sit(exam, examinee(model), key=ORDER_KEY), absent=())
     kinds = {TaskType.LANGUAGE_MODELING: 0, TaskType.SCHEMA: 0, TaskType.MULTIPLE_CHOICE: 0}
     for task in result.tasks:
@@ -43,7 +45,7 @@ def test_all_22_tasks_are_graded_as_the_reference_grades_them(bundle: Bundle, se
         definition = Definition(kind=own.type.value, shots=own.shots, delimiter=own.delimiter, file=own.file)
         data = bundle.source.path / "eval_data" / own.file
         reference = Reference(definition, data, material.tokenizer().to_bytes(), sequence + 1)
-        for number in range(14):
+        for number in range(8):
             expected = reference.outcome(number, lambda row: torch.from_numpy(model.logits(np.array([row]))[0]))
             assert bool(task.correct[number]) == expected.correct
             assert task.gold_nats[number] == pytest.approx(expected.gold_nats, abs=1e-9)
@@ -51,7 +53,7 @@ def test_all_22_tasks_are_graded_as_the_reference_grades_them(bundle: Bundle, se
             if expected.margin is not None:
                 assert task.margins[number] == pytest.approx(expected.margin, abs=1e-9)
             kinds[own.type] += expected.correct
-    assert all(0 < right < 14 * 11 for right in kinds.values())
+    assert all(0 < right < 8 * 11 for right in kinds.values())
 
 
 def test_claims_are_asked_in_batches_of_one_shape_with_filler_behind_the_rows(bundle: Bundle) -> None:
@@ -75,7 +77,7 @@ def test_no_prefix_holds_what_it_is_asked_for_or_anything_behind_it(bundle: Bund
 
 
 def test_a_longer_prefix_of_an_item_follows_the_answers_to_the_shorter_ones(bundle: Bundle) -> None:
-    model, exam = Honest(), material.exam(bundle, sequence=400)
+    model, exam = Honest(), material.exam(bundle, first=4, sequence=400)
     sit(exam, examinee(model), key=ORDER_KEY)
     probed = [asked for asked in model.asked if len(asked) == 2]
     prefixes = [
@@ -85,13 +87,13 @@ def test_a_longer_prefix_of_an_item_follows_the_answers_to_the_shorter_ones(bund
         if not np.array_equal(row, exam.filler[:-1])
     ]
     longer = [(early, late) for early, short in prefixes for late, long in prefixes if short != long and long.startswith(short)]
-    assert len(longer) > 100
+    assert len(longer) > 50
     assert all(early < late for early, late in longer)
 
 
 def test_the_key_orders_what_is_asked_and_changes_no_answer(bundle: Bundle) -> None:
     one, again, other = Honest(), Honest(), Honest()
-    exam = material.exam(bundle)
+    exam = material.exam(bundle, first=6)
     first, second, third = (
         sit(exam, examinee(model), key=key) for model, key in ((one, ORDER_KEY), (again, ORDER_KEY), (other, bytes(32)))
     )
@@ -105,7 +107,7 @@ def test_the_key_orders_what_is_asked_and_changes_no_answer(bundle: Bundle) -> N
 
 @pytest.mark.parametrize("sequence", [SEQUENCE, 400])
 def test_shared_prefixes_give_the_numbers_of_whole_rows(bundle: Bundle, sequence: int) -> None:
-    exam = material.exam(bundle, sequence=sequence)
+    exam = material.exam(bundle, first=4, sequence=sequence)
     plain, shared = Honest(), Honest()
     assert flat(sit(exam, examinee(shared, shared=True), key=ORDER_KEY)) == pytest.approx(
         flat(sit(exam, examinee(plain), key=ORDER_KEY)), abs=1e-9
