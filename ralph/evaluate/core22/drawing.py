@@ -89,13 +89,11 @@ def draw(
     options = answers.cells.row(np.arange(answers.cells.count))
     owner = np.searchsorted(answers.options, options, side="right").astype(np.int64) - 1
     fair = 1.0 / np.bincount(owner, minlength=len(answers.entry.items))[owner]
-    orders = [
-        (np.flatnonzero(answers.losses < -rules.tau_nats), rules.uniform),  # no distribution has such a loss
-        (_race(fair, words(bound, "uniform", owner.size)), rules.uniform),
-    ]
+    orders = [(_race(fair, words(bound, "uniform", owner.size)), rules.uniform)]
     if reference is not None:
         orders.append((_race(advantage(answers, reference), words(bound, "weighted", owner.size)), rules.weighted))
-    cells: list[int] = []
+    # no distribution has a negative loss: whatever is given away by asking, such a claim is false
+    cells: list[int] = np.flatnonzero(answers.losses < -rules.tau_nats)[: rules.uniform].tolist()
     for order, most in orders:
         cells += _admitted(order, owner, answers, items, barred, most)
     first = answers.options[owner]

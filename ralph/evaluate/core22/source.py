@@ -26,8 +26,9 @@ MAX_DIRECTORY_BYTES = 4 << 20
 """Of the archive's directory, which is parsed as a whole."""
 ENCRYPTED = 0x1
 """Bit 0 of a zip entry's flags (APPNOTE 4.4.4)."""
-_END = struct.Struct("<4s8xLLH")
-"""The end record: signature, size and place of the directory, size of a comment (APPNOTE 4.3.16)."""
+_END = struct.Struct("<4s16x4s8xLLH")
+"""The last 42 bytes: where a zip64 locator would be (APPNOTE 4.3.15), and the end record: signature, size and place of the directory,
+size of a comment (4.3.16)."""
 
 
 class Source(Protocol):
@@ -122,11 +123,11 @@ def _check_end(path: Path) -> None:
         with path.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - _END.size))
-            signature, directory_bytes, _, comment_bytes = _END.unpack(file.read().rjust(_END.size))
+            locator, signature, directory_bytes, _, comment_bytes = _END.unpack(file.read().rjust(_END.size))
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}", code=CODE) from error
-    if signature != b"PK\x05\x06" or comment_bytes:
-        raise ConfigurationError(f"{path} is no zip file, or one with a comment", code=CODE)
+    if signature != b"PK\x05\x06" or comment_bytes or locator == b"PK\x06\x07":
+        raise ConfigurationError(f"{path} is no zip file, or one with a comment or in the zip64 format", code=CODE)
     if directory_bytes > MAX_DIRECTORY_BYTES:
         raise ConfigurationError(f"{path} has a directory of {directory_bytes} bytes, limit {MAX_DIRECTORY_BYTES}", code=CODE)
 

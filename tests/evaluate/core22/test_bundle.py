@@ -220,6 +220,13 @@ def test_an_encrypted_or_oddly_packed_entry_is_refused(tmp_path: Path) -> None:
         assert "encrypted or packed" in refusal(broken)
 
 
+def test_an_archive_whose_directory_another_record_describes_is_refused(tmp_path: Path) -> None:
+    path = archive_with(tmp_path / "b.zip")
+    data = path.read_bytes()
+    path.write_bytes(data[:-22] + b"PK\x06\x07" + bytes(16) + data[-22:])
+    assert "zip64" in refusal(path)
+
+
 def test_an_archive_with_a_comment_or_without_an_end_is_refused(tmp_path: Path) -> None:
     path = archive_with(tmp_path / "b.zip")
     with zipfile.ZipFile(path, "a") as archive:
