@@ -117,6 +117,7 @@ def audit(
     kings: Sequence[Answers | None] = reference if reference is not None else [None] * len(answers)
     if len(key) != KEY_BYTES or not _same_exam(answers, kings):
         raise ConfigurationError(f"a key of {len(key)} bytes, or a reference that answers another exam")
+    exam.admit(examinee)
     barred = Barred()
     checked: list[Checked] = []
     for answer, king in sorted(zip(answers, kings, strict=True), key=lambda pair: _room(pair[0])):

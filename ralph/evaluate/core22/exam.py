@@ -11,6 +11,7 @@ from ralph.data.tokenizer import Tokenizer
 from ralph.errors import ConfigurationError
 from ralph.evaluate.cells import Cells, Floats, Integers, Tokens
 from ralph.evaluate.core22.bundle import Bundle
+from ralph.evaluate.core22.examinee import Examinee
 from ralph.evaluate.core22.items import Item
 from ralph.evaluate.core22.manifest import Manifest, TaskEntry
 from ralph.evaluate.core22.questions import Option, Question, ask
@@ -61,6 +62,11 @@ class Exam:
             digests=nothing,
             filler=self.filler.astype(np.int32),
         )
+
+    def admit(self, examinee: Examinee) -> None:
+        """Refuse a worker that was built for another tokenizer; raises ConfigurationError."""
+        if examinee.vocabulary != self.tokenizer.vocabulary:
+            raise ConfigurationError(f"a worker with {examinee.vocabulary} token ids, the tokenizer has {self.tokenizer.vocabulary}")
 
     def ask(self, entry: TaskEntry, items: Sequence[Item], index: int) -> Question:
         """Return the rows of one item."""

@@ -15,7 +15,8 @@ What a hostile worker can learn here, and what it can do with it:
   language modelling are claims as well until a worker that has seen none of this gives the same.
 - A prefix never holds the token that it predicts, nor a later one; a longer prefix of an item follows the answers to the shorter ones.
 
-Prompts and rows exist for ``WINDOW`` items at a time and one task's items are in memory; what stays is 8 bytes per scored token.
+Prompts and rows exist for ``WINDOW`` items at a time and one task's items are in memory; what stays is 8 bytes per scored token and a
+few numbers per item.
 """
 
 from collections.abc import Iterator, Sequence
@@ -63,6 +64,7 @@ def sit(exam: Exam, examinee: Examinee, *, key: bytes) -> tuple[Answers, ...]:
     Raises:
         UntrustedInputError: ``RUN-SHAPE`` or ``RUN-NAN``, answers that are none.
     """
+    exam.admit(examinee)
     return tuple(_sit_task(exam, entry, examinee, key) for entry in exam.manifest.entries)
 
 

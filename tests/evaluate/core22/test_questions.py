@@ -1,11 +1,16 @@
 """Prompts and rows: what is asked exactly, and what happens at the edges."""
 
+import os
 import random
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ralph.data.gpt2 import load_gpt2
 from ralph.evaluate.core22.items import Item, LanguageModeling, MultipleChoice, Schema
 from ralph.evaluate.core22.prompts import ordered, prompt, shots
 from ralph.evaluate.core22.questions import Question, ask, common_prefix
@@ -185,6 +190,25 @@ def test_rows_are_the_tokens_of_the_whole_texts(before: str, texts: list[str]) -
     question = asked(TaskType.MULTIPLE_CHOICE, choice(*texts, query=before + "q"), sequence=400)
     for option, text in zip(question.options, texts, strict=True):
         assert option.tokens[1:].tolist() == tokenizer().encode(before + "q " + text).tolist()
+
+
+GPT2 = Path(os.environ.get("RALPH_TEST_DATA", "nowhere")) / "gpt2_bpe"
+
+
+def needs_merges(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test as one that downloads GPT-2's merges, unless RALPH_TEST_DATA has them."""
+    return test if GPT2.is_dir() else pytest.mark.online(test)
+
+
+@needs_merges
+def test_rows_are_the_tokens_of_the_whole_texts_with_gpt2s_tokenizer_too() -> None:
+    gpt2 = load_gpt2(GPT2 if GPT2.is_dir() else None)
+    generator = random.Random(0)
+    for _ in range(300):
+        texts = ["".join(generator.choices("ab1'. \n\t\u00a0\u2028\x1cé日", k=12)) + "x" for _ in range(4)]
+        question = ask(task(TaskType.MULTIPLE_CHOICE), [choice(*texts[1:], query=texts[0])], 0, tokenizer=gpt2, sequence=400)
+        for option, text in zip(question.options, texts[1:], strict=True):
+            assert option.tokens[1:].tolist() == gpt2.encode(f"{texts[0]} {text}").tolist()
 
 
 @given(st.lists(st.lists(st.integers(0, 2), max_size=6), min_size=1, max_size=4))

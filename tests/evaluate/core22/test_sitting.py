@@ -201,6 +201,12 @@ def test_shared_answers_that_are_none_are_the_workers_fault(bundle: Bundle, chan
     assert refused.value.code == code
 
 
+def test_a_worker_for_another_tokenizer_is_our_mistake(bundle: Bundle) -> None:
+    model = Honest()
+    with pytest.raises(ConfigurationError, match="token ids"):
+        sit(material.exam(bundle), Examinee(claim=model.claim, probe=model.probe, vocabulary=VOCABULARY + 1), key=ORDER_KEY)
+
+
 def test_an_exam_needs_filler_of_its_width(bundle: Bundle) -> None:
     with pytest.raises(ConfigurationError, match="filler"):
         Exam(
