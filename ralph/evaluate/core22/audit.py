@@ -1,7 +1,7 @@
 """The second phase: a worker that has seen nothing of the first gives the losses of some tokens again, by prefix alone.
 
 Per task, some tokens are drawn so that every item has the same chance, and some where it pays most to lie: in proportion to what each
-moves its item away from the answers of a reference, the king. Losses below zero, which no distribution has, are not left to
+moves its item towards "right" against a reference, the king. Losses below zero, which no distribution has, are not left to
 chance. The key is made after the answers are frozen, and the draw is bound to them.
 
 What is probed never stands, solved or begun, in another prefix that this worker gets (``drawing``), so a memory helps it nothing.
