@@ -67,8 +67,8 @@ def losses(logits: Floats, targets: NDArray[np.integer]) -> Floats:
     return nats
 
 
-def collect(probe: Probe, rows: Rows, wanted: Integers, *, batch_rows: int, key: bytes) -> Floats:
-    """Probe cells and return their true losses.
+def answers(probe: Probe, rows: Rows, wanted: Integers, *, batch_rows: int, key: bytes) -> Iterator[tuple[Integers, Floats]]:
+    """Probe cells batch by batch.
 
     Args:
         probe: Asks the worker for one batch.
@@ -77,20 +77,32 @@ def collect(probe: Probe, rows: Rows, wanted: Integers, *, batch_rows: int, key:
         batch_rows: Rows of every batch, the same as for the claims; a batch with fewer cells is filled up with padding.
         key: The measurement's key; it fixes the order.
 
-    Returns:
-        float64[M] in nats.
+    Yields:
+        Some of the cells, int64[K], and the logits behind their prefixes, float64[K, V].
     """
     cells = Cells.of(rows.lengths)
     sequence = rows.tokens.shape[1] - 1
     columns = np.arange(sequence)
     filler = padding(rows)[:sequence]
-    found = np.empty(wanted.size)
     for batch in schedule(cells, wanted, batch_rows=batch_rows, key=key):
         row, position = cells.row(batch), cells.position(batch)
         prefixes = np.tile(filler, (batch_rows, 1))
         positions = np.zeros(batch_rows, np.int32)
         prefixes[: batch.size] = np.where(columns <= position[:, None], rows.tokens[row, :sequence], filler)
         positions[: batch.size] = position
-        logits = probe(prefixes, positions)[: batch.size]
-        found[np.searchsorted(wanted, batch)] = losses(logits, rows.tokens[row, position + 1])
+        yield batch, probe(prefixes, positions)[: batch.size]
+
+
+def targets(rows: Rows, cells: Integers) -> Tokens:
+    """Return the token that each cell predicts."""
+    numbering = Cells.of(rows.lengths)
+    found: Tokens = rows.tokens[numbering.row(cells), numbering.position(cells) + 1]
+    return found
+
+
+def collect(probe: Probe, rows: Rows, wanted: Integers, *, batch_rows: int, key: bytes) -> Floats:
+    """Probe cells and return their true losses, float64[M] in nats; the arguments are those of ``answers``."""
+    found = np.empty(wanted.size)
+    for batch, logits in answers(probe, rows, wanted, batch_rows=batch_rows, key=key):
+        found[np.searchsorted(wanted, batch)] = losses(logits, targets(rows, batch))
     return found

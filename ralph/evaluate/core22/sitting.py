@@ -1,0 +1,165 @@
+"""The first phase: all questions of an exam are put to one worker, and its answers are frozen.
+
+Options of multiple-choice and schema items are whole rows, and one number per token comes back, as in ``ralph.evaluate.claims``.
+Language modelling is asked by prefix: for every token of the answer the worker gets what precedes it, and the host takes the largest
+of the logits that come back. Both leave the same thing behind, a loss per scored token, which ``audit`` then checks elsewhere.
+
+What a hostile worker can learn here, and what it can do with it:
+
+- A row shows an answer and everything before it, so a claim may look ahead. It is worth nothing until it is audited.
+- No row says which option is right: options are rows of the same kind, in batches of one shape, in an order that follows from a key;
+  the order of the options that ``SharedClaim`` gets is shuffled as well. The items themselves are public, and a model that was
+  trained on the answers knows them. No audit finds that out; hidden items of the same kind do.
+- The examples of one question are other questions with their answers. A worker that remembers rows meets many items again, solved,
+  and CoQA's contexts hold the answers to the questions before. So the same worker's probes are not proof either: the losses of
+  language modelling are claims as well until a worker that has seen none of this gives the same.
+- A prefix never holds the token that it predicts, nor a later one; a longer prefix of an item follows the answers to the shorter ones.
+
+Prompts and rows exist for ``WINDOW`` items at a time and one task's items are in memory; what stays is 8 bytes per scored token and a
+few numbers per item.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ralph.evaluate import claims, probes
+from ralph.evaluate.cells import Cells, Floats, Integers
+from ralph.evaluate.core22.exam import Answers, Exam
+from ralph.evaluate.core22.examinee import Examinee, SharedClaim
+from ralph.evaluate.core22.manifest import TaskEntry, load
+from ralph.evaluate.core22.questions import Option, Question, common_prefix
+from ralph.evaluate.core22.tasks import TaskType
+from ralph.evaluate.draw import permutation
+from ralph.protocol.canonical import digest
+
+WINDOW = 256
+"""Items whose rows are shuffled together."""
+WINDOW_TAG = "recipe-net/core22/window/v1"
+ORDER = "order of items"
+OPTIONS = "order of options"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Answered:
+    """What stays of one item: scored tokens per option, and the losses and hits of all of them."""
+
+    lengths: list[int]
+    gold: int
+    gold_bytes: int
+    losses: Floats
+    hits: NDArray[np.bool_] | None
+
+
+def sit(exam: Exam, examinee: Examinee, *, key: bytes) -> tuple[Answers, ...]:
+    """Put every question of the exam to a worker and freeze its answers, in the order of the manifest's tasks.
+
+    Args:
+        exam: The questions.
+        examinee: The worker.
+        key: 32 secret bytes; they fix the order of everything that is asked, so the same key asks the same again.
+
+    Raises:
+        UntrustedInputError: ``RUN-SHAPE`` or ``RUN-NAN``, answers that are none.
+    """
+    exam.admit(examinee)
+    return tuple(_sit_task(exam, entry, examinee, key) for entry in exam.manifest.entries)
+
+
+def span_cells(cells: Cells, options: Sequence[Option]) -> Integers:
+    """Return the cells of the scored tokens, where ``cells`` numbers all tokens of the options' rows."""
+    spans = [
+        np.arange(first + option.start - 1, first + option.tokens.size - 1)
+        for first, option in zip(cells.offsets[:-1].tolist(), options, strict=True)
+    ]
+    return np.concatenate(spans).astype(np.int64)
+
+
+def _sit_task(exam: Exam, entry: TaskEntry, examinee: Examinee, key: bytes) -> Answers:
+    items, label = load(exam.bundle, entry), entry.task.label
+    order = permutation(key, f"{ORDER} of {label}", len(entry.items)).tolist()
+    answered: dict[int, _Answered] = {}
+    for start in range(0, len(order), WINDOW):
+        indices = order[start : start + WINDOW]
+        questions = [exam.ask(entry, items, index) for index in indices]
+        fresh = digest(WINDOW_TAG, {"key": key, "task": label, "window": start})
+        if entry.task.type is TaskType.LANGUAGE_MODELING:
+            found = _by_prefix(exam, questions, examinee, fresh)
+        else:
+            found = _by_claim(exam, questions, examinee, fresh)
+        answered.update(zip(indices, found, strict=True))
+    return _freeze(entry, [answered[index] for index in range(len(entry.items))])
+
+
+def _by_claim(exam: Exam, questions: list[Question], examinee: Examinee, key: bytes) -> Iterator[_Answered]:
+    """Claims on the rows of all options: shared prefixes where the worker can and nothing was cropped, whole rows otherwise."""
+    shared = examinee.shared
+    together = [shared is not None and not any(option.cropped for option in question.options) for question in questions]
+    options = [option for question, apart in zip(questions, together, strict=True) if not apart for option in question.options]
+    spans = iter(_claimed(exam, options, examinee, key) if options else ())
+    for number, question in enumerate(questions):
+        if shared is not None and together[number]:
+            losses = _shared(question, examinee, shared, permutation(key, f"{OPTIONS} {number}", len(question.options)))
+        else:
+            losses = [next(spans) for _ in question.options]
+        yield _answered(exam, question, np.concatenate(losses), None)
+
+
+def _claimed(exam: Exam, options: list[Option], examinee: Examinee, key: bytes) -> Iterator[Floats]:
+    rows = exam.rows(options)
+    grid = claims.collect(examinee.claims, rows, batch_rows=exam.batch_rows, key=key)
+    return (line[option.start - 1 : option.tokens.size - 1] for line, option in zip(grid, options, strict=True))
+
+
+def _shared(question: Question, examinee: Examinee, shared: SharedClaim, order: Integers) -> list[Floats]:
+    """Claims on what follows the options' common prefix, asked in another order than the item's."""
+    options = question.options
+    length = min(common_prefix([option.tokens for option in options]), *(option.start for option in options))
+    suffixes = [options[place].tokens[length:] for place in order]
+    claimed = examinee.suffix_claims(shared, options[0].tokens[:length], suffixes)
+    placed = dict(zip(order.tolist(), claimed, strict=True))
+    return [placed[place][-option.scored :] for place, option in enumerate(options)]
+
+
+def _by_prefix(exam: Exam, questions: list[Question], examinee: Examinee, key: bytes) -> Iterator[_Answered]:
+    """Losses and largest logits of every token of the answers, each asked by what precedes it."""
+    options = [question.options[0] for question in questions]
+    rows = exam.rows(options)
+    wanted = span_cells(Cells.of(rows.lengths), options)
+    losses, hits = np.empty(wanted.size), np.empty(wanted.size, np.bool_)
+    for batch, logits in probes.answers(examinee.logits, rows, wanted, batch_rows=exam.batch_rows, key=key):
+        places, targets = np.searchsorted(wanted, batch), probes.targets(rows, batch)
+        losses[places] = probes.losses(logits, targets)
+        hits[places] = logits.argmax(axis=1) == targets
+    ends = np.cumsum([option.scored for option in options])[:-1]
+    for question, found, right in zip(questions, np.split(losses, ends), np.split(hits, ends), strict=True):
+        yield _answered(exam, question, found.copy(), right.copy())
+
+
+def _answered(exam: Exam, question: Question, losses: Floats, hits: NDArray[np.bool_] | None) -> _Answered:
+    right = question.options[question.gold]
+    return _Answered(
+        lengths=[option.scored for option in question.options],
+        gold=question.gold,
+        gold_bytes=int(exam.tokenizer.token_bytes[right.tokens[right.start :]].sum(dtype=np.int64)),
+        losses=losses,
+        hits=hits,
+    )
+
+
+def _freeze(entry: TaskEntry, answered: list[_Answered]) -> Answers:
+    options = np.concatenate([[0], np.cumsum([len(one.lengths) for one in answered])]).astype(np.int64)
+    losses = np.concatenate([one.losses for one in answered])
+    losses.flags.writeable = False
+    hits = [one.hits for one in answered if one.hits is not None]
+    return Answers(
+        entry=entry,
+        options=options,
+        gold=options[:-1] + np.array([one.gold for one in answered], np.int64),
+        gold_bytes=np.array([one.gold_bytes for one in answered], np.int64),
+        cells=Cells.of(np.concatenate([one.lengths for one in answered])),
+        losses=losses,
+        hits=np.concatenate(hits) if hits else None,
+    )
