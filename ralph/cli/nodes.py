@@ -128,11 +128,11 @@ async def miner_services(config: Config) -> MinerServices:
     )
 
 
-def run_until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+def run_until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]], *, ending: Callable[[], None] | None = None) -> None:
     """Run a daemon until it ends or SIGTERM or SIGINT arrives.
 
     A signal ends the process at once, whatever thread is waiting for a training: every step is resumable,
-    and workers die with their launcher.
+    and workers die with their launcher. ``ending`` is called before such an end, and in no other.
     """
 
     async def supervised() -> None:
@@ -145,6 +145,8 @@ def run_until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]
         await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             logger.info("stopped by a signal; the next start resumes here")
+            if ending is not None:
+                ending()
             logging.shutdown()
             os._exit(0)
         stopping.cancel()

@@ -47,4 +47,4 @@ def serve(path: Path, *, rounds: int | None, verbose: bool) -> None:
         finally:
             await services.chain.close()
 
-    run_until_stopped(main)
+    run_until_stopped(main, ending=sandbox.close)
