@@ -48,10 +48,14 @@ class Resident:
         self._folder = place / f"{_prefix()}{_key(entries)}"
         self._lock = _Lock(self._folder)
         _sweep(place, keep=self._folder)
-        if self._lock.is_alone:
-            if not self._folder.exists():
+        if self._lock.is_alone and not self._folder.exists():
+            try:
                 self._make(entries, place)
-            self._lock.share()
+            except SandboxUnavailable:
+                self._lock.forget()
+                self._lock.release()
+                raise
+        self._lock.share()
         if not _is_ours(self._folder):
             self._lock.release()
             raise SandboxUnavailable(f"{self._folder} belongs to somebody else; remove it", code="OPS-SANDBOX")

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ import sys, time
 from pathlib import Path
 from ralph.sandbox.resident import Resident
 from tests.sandbox.test_resident import small
-print(Resident(small(Path(sys.argv[1]))).interpreter.root, flush=True)
+print(Resident(small(Path(sys.argv[1])), place=Path(sys.argv[2])).interpreter.root, flush=True)
 time.sleep(60)
 """
 
@@ -45,19 +46,16 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ours() -> set[Path]:
-    return set(PLACE.glob(f"ralph-programs-{os.geteuid()}-*"))
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A place of our own in memory, with nothing left in it at the end."""
+    with tempfile.TemporaryDirectory(dir=PLACE) as folder:
+        yield Path(folder)
+        assert not list(Path(folder).iterdir())
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    before = ours()
-    yield
-    assert ours() == before
-
-
-def test_a_copy_has_what_is_needed_and_ends_with_the_last_who_uses_it(files: Path) -> None:
-    one, two = Resident(small(files)), Resident(small(files))
+def test_a_copy_has_what_is_needed_and_ends_with_the_last_who_uses_it(files: Path, place: Path) -> None:
+    one, two = Resident(small(files), place=place), Resident(small(files), place=place)
     root = one.interpreter.root
     assert two.interpreter.root == root
     assert one.interpreter.source(files / "lib/os.py").read_text() == (files / "lib/os.py").read_text()
@@ -70,18 +68,18 @@ def test_a_copy_has_what_is_needed_and_ends_with_the_last_who_uses_it(files: Pat
     assert not root.exists()
 
 
-def test_other_files_make_another_copy(files: Path) -> None:
-    one = Resident(small(files))
+def test_other_files_make_another_copy(files: Path, place: Path) -> None:
+    one = Resident(small(files), place=place)
     (files / "packages/one.py").write_text("# changed\n")
-    two = Resident(small(files))
+    two = Resident(small(files), place=place)
     assert one.interpreter.root != two.interpreter.root
     one.close()
     two.close()
 
 
-def test_what_a_crash_leaves_is_removed_by_the_next_start(files: Path) -> None:
+def test_what_a_crash_leaves_is_removed_by_the_next_start(files: Path, place: Path) -> None:
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(files)],
+        [sys.executable, "-c", HOLD, str(files), str(place)],
         stdout=subprocess.PIPE,
         text=True,
         cwd=PROJECT,
@@ -90,21 +88,21 @@ def test_what_a_crash_leaves_is_removed_by_the_next_start(files: Path) -> None:
     assert holder.stdout is not None
     root = Path(holder.stdout.readline().strip())
     (files / "packages/one.py").write_text("# changed\n")
-    Resident(small(files)).close()
+    Resident(small(files), place=place).close()
     assert root.is_dir(), "in use by a living process"
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     holder.stdout.close()
-    Resident(small(files)).close()
+    Resident(small(files), place=place).close()
     assert not root.exists()
 
 
-def test_a_name_that_somebody_else_sits_on_is_refused(files: Path) -> None:
+def test_a_name_that_somebody_else_sits_on_is_refused(files: Path, place: Path) -> None:
     """Anybody may write to the place; what is writable for others, or no folder, is not ours."""
-    one = Resident(small(files))
+    one = Resident(small(files), place=place)
     one.interpreter.root.chmod(0o777)
     with pytest.raises(SandboxUnavailable, match="somebody else"):
-        Resident(small(files))
+        Resident(small(files), place=place)
     one.interpreter.root.chmod(0o755)
     one.close()
 
@@ -114,13 +112,11 @@ def test_a_disk_is_no_memory(files: Path) -> None:
         Resident(small(files), place=Path("/usr"))
 
 
-def test_without_room_nothing_is_copied(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_room_nothing_is_copied(files: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system = os.statvfs(PLACE)
     monkeypatch.setattr(resident, "SPARE_BYTES", system.f_blocks * system.f_frsize + 1)
     with pytest.raises(SandboxUnavailable, match="MiB left"):
-        Resident(small(files))
-    for left in ours():
-        left.unlink()
+        Resident(small(files), place=place)
 
 
 def test_the_real_copy_trains_to_the_same_bytes_as_the_disk(tmp_path: Path) -> None:
