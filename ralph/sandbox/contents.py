@@ -1,5 +1,6 @@
 """Which files a worker needs of an interpreter, its packages and the system's libraries."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -33,19 +34,13 @@ class Entry:
     kind: str
     """``file``, ``folder`` or ``link``."""
     size_bytes: int
-    changed_ns: int
 
     @classmethod
     def of(cls, path: Path) -> "Entry":
         """Describe what is at ``path``."""
         found = path.lstat()
         kind = "link" if path.is_symlink() else "folder" if path.is_dir() else "file"
-        return cls(path=path, kind=kind, size_bytes=found.st_size if kind == "file" else 0, changed_ns=found.st_mtime_ns)
-
-    @property
-    def identity(self) -> tuple[str, str, int, int]:
-        """Return what distinguishes it from another version of itself."""
-        return str(self.path), self.kind, self.size_bytes, self.changed_ns
+        return cls(path=path, kind=kind, size_bytes=found.st_size if kind == "file" else 0)
 
     def copy_below(self, folder: Path) -> None:
         """Copy it to the same path below ``folder``, readable for everybody and writable for nobody else."""
@@ -58,6 +53,30 @@ class Entry:
         else:
             shutil.copyfile(self.path, target, follow_symlinks=False)
             target.chmod(0o755 if self.path.stat().st_mode & 0o111 else 0o644)
+
+
+def identity(interpreter: Interpreter) -> str:
+    """Return what changes when another version of anything is installed, from a few files instead of all of them.
+
+    Installers write a list of what they have installed; that list, the executable and the standard library's own folder are looked
+    at, and every file of a folder that has no such lists. A file that somebody edits in place is not noticed.
+    """
+    found, whole = _needed(interpreter.packages)
+    system = [path for folder in interpreter.system if folder.is_dir() for path in sorted(folder.glob("lib[cm].so.6"))]
+    lists = [folder / name for folder, one in found for name in sorted(_list_of(one))]
+    looked_at = [
+        interpreter.executable,
+        *interpreter.home,
+        *system,
+        *lists,
+        *(path for folder in whole for path in sorted(_below(folder, frozenset()))),
+    ]
+    versions = [(str(path), status.st_size, status.st_mtime_ns) for path in looked_at if (status := path.lstat())]
+    return hashlib.sha256(repr((str(interpreter), versions)).encode()).hexdigest()[:16]
+
+
+def _list_of(one: Distribution) -> set[str]:
+    return {str(file) for file in one.files or () if file.name in ("RECORD", "METADATA")}
 
 
 def contents(interpreter: Interpreter) -> tuple[Entry, ...]:
@@ -84,26 +103,34 @@ def _below(folder: Path, without: frozenset[str]) -> Iterator[Path]:
 
 def _packages(folders: Sequence[Path]) -> set[Path]:
     """Return the files of the needed distributions; a folder that knows of no distribution is taken as a whole."""
+    found, whole = _needed(folders)
+    paths = {path for folder in whole for path in _below(folder, frozenset())}
+    for folder, one in found:
+        if one.files is None:
+            raise SandboxUnavailable(f"{one.name} in {folder} has no list of its files; install it with pip", code="OPS-SANDBOX")
+        paths |= set(_listed(folder, [Path(file) for file in one.files]))
+    return paths
+
+
+def _needed(folders: Sequence[Path]) -> tuple[list[tuple[Path, Distribution]], list[Path]]:
+    """Return the needed distributions with the folders they are in, and the folders that know of no distribution."""
     installed: dict[str, tuple[Path, Distribution]] = {}
-    paths: set[Path] = set()
+    whole: list[Path] = []
     for folder in folders:
-        found = list(distributions(path=[str(folder)]))
-        if not found:
-            paths |= set(_below(folder, frozenset()))
-        for one in found:
+        there = list(distributions(path=[str(folder)]))
+        if not there:
+            whole.append(folder)
+        for one in there:
             installed.setdefault(_normal(one.name), (folder, one))
-    waiting, seen = list(NEEDED), set[str]()
+    waiting, found = list(NEEDED), dict[str, tuple[Path, Distribution]]()
     while waiting:
         name = waiting.pop()
-        if name in seen or name not in installed:
+        if name in found or name not in installed:
             continue
-        seen.add(name)
-        folder, one = installed[name]
-        if one.files is None:
-            raise SandboxUnavailable(f"{name} in {folder} has no list of its files; install it with pip", code="OPS-SANDBOX")
-        paths |= set(_listed(folder, [Path(file) for file in one.files]))
-        waiting += [_normal(match[0]) for text in one.requires or () if "extra ==" not in text and (match := _NAME.match(text))]
-    return paths
+        found[name] = installed[name]
+        texts = found[name][1].requires or ()
+        waiting += [_normal(match[0]) for text in texts if "extra ==" not in text and (match := _NAME.match(text))]
+    return [found[name] for name in sorted(found)], whole
 
 
 def _listed(folder: Path, files: Iterable[Path]) -> Iterator[Path]:

@@ -15,14 +15,13 @@ Not promised: silence between sandboxes that run at the same time. Processor cac
 import atexit
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import stat
 from pathlib import Path
 
 from ralph.errors import SandboxUnavailable
-from ralph.sandbox.contents import Entry, contents
+from ralph.sandbox.contents import Entry, contents, identity
 from ralph.sandbox.interpreter import Interpreter
 
 PLACE = Path("/dev/shm")  # noqa: S108 - the one file system in memory that every Linux has
@@ -43,14 +42,12 @@ class Resident:
 
     def __init__(self, interpreter: Interpreter, *, place: Path = PLACE) -> None:
         _check(place)
-        entries = contents(interpreter)
-        self.size_bytes = sum(entry.size_bytes for entry in entries)
-        self._folder = place / f"{_prefix()}{_key(entries)}"
+        self._folder = place / f"{_prefix()}{identity(interpreter)}"
         self._lock = _Lock(self._folder)
         _sweep(place, keep=self._folder)
         if self._lock.is_alone and not self._folder.exists():
             try:
-                self._make(entries, place)
+                self._make(contents(interpreter), place)
             except SandboxUnavailable:
                 self._lock.forget()
                 self._lock.release()
@@ -59,6 +56,7 @@ class Resident:
         if not _is_ours(self._folder):
             self._lock.release()
             raise SandboxUnavailable(f"{self._folder} belongs to somebody else; remove it", code="OPS-SANDBOX")
+        self.size_bytes = self._lock.size_bytes()
         self.interpreter = interpreter.read_from(self._folder)
         atexit.register(self.close)
 
@@ -72,9 +70,9 @@ class Resident:
 
     def _make(self, entries: tuple[Entry, ...], place: Path) -> None:
         system = os.statvfs(place)
-        room = system.f_bavail * system.f_frsize
-        if room < self.size_bytes + SPARE_BYTES:
-            needed, there = (self.size_bytes + SPARE_BYTES) >> 20, room >> 20
+        room, size_bytes = system.f_bavail * system.f_frsize, sum(entry.size_bytes for entry in entries)
+        if room < size_bytes + SPARE_BYTES:
+            needed, there = (size_bytes + SPARE_BYTES) >> 20, room >> 20
             step = f"`mount -o remount,size=4G {place}` as root makes room, in a container its shared memory size does"
             raise SandboxUnavailable(f"{place} has {there} MiB left, the worker's programs need {needed}; {step}", code="OPS-SANDBOX")
         part = self._folder.with_suffix(".part")
@@ -83,6 +81,7 @@ class Resident:
             part.mkdir(mode=0o755)
             for entry in entries:
                 entry.copy_below(part)
+            self._lock.write(size_bytes)
             part.rename(self._folder)
         except OSError as error:
             _remove(part)
@@ -120,6 +119,14 @@ class _Lock:
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
         return self._current()
 
+    def write(self, size_bytes: int) -> None:
+        """Keep the size of the copy in the lock's file."""
+        os.pwrite(self._descriptor, size_bytes.to_bytes(8, "little"), 0)
+
+    def size_bytes(self) -> int:
+        """Return the size of the copy."""
+        return int.from_bytes(os.pread(self._descriptor, 8, 0), "little")
+
     def forget(self) -> None:
         """Remove the lock's file."""
         self._path.unlink(missing_ok=True)
@@ -139,10 +146,6 @@ class _Lock:
 
 def _prefix() -> str:
     return f"ralph-programs-{os.geteuid()}-"
-
-
-def _key(entries: tuple[Entry, ...]) -> str:
-    return hashlib.sha256(repr([entry.identity for entry in entries]).encode()).hexdigest()[:16]
 
 
 def _sweep(place: Path, *, keep: Path) -> None:
