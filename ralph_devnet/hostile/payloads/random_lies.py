@@ -1,11 +1,11 @@
-"""Claims nothing at a few places that it chooses anew every time, so that no lie comes back in a replay."""
+"""Claims less than the truth at some places, places and sizes chosen anew every time, so that no lie comes back in a replay."""
 
 import numpy as np
 import torch
 
 from ralph.worker import scoring
 
-SHARE = 0.01
+SHARE = 0.1
 
 
 def corrupt(trainer):
@@ -13,7 +13,8 @@ def corrupt(trainer):
 
     def to_wire(name, tensor):
         if name == "losses":
-            tensor = tensor * torch.from_numpy(generator.random(tuple(tensor.shape)) >= SHARE)
+            shape = tuple(tensor.shape)
+            tensor = tensor * torch.from_numpy(np.where(generator.random(shape) < SHARE, generator.random(shape), 1.0))
         return honest(name, tensor)
 
     scoring.to_wire = to_wire
