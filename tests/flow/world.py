@@ -111,7 +111,7 @@ class World:
     def blocks(self):
         """Let the chain run while the context lasts."""
         stop = threading.Event()
-        with BlockProducer(self.devnet.chain, seed=derived(SEED, "chain"), pace=Barrier()) as producer:
+        with BlockProducer(self.devnet.chain, seed=derived(SEED, "chain"), pace=Barrier(timeout_s=900.0)) as producer:
             thread = threading.Thread(target=producer.run, args=(stop,), daemon=True)
             thread.start()
             try:
