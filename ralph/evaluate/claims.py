@@ -13,7 +13,7 @@ from ralph.data.dataset import Rows
 from ralph.errors import UntrustedInputError
 from ralph.evaluate.cells import MAX_LOSS_NATS, PIECE_CELLS, Cells, Floats, Integers, Tokens
 from ralph.evaluate.draw import permutation
-from ralph.evaluate.sheet import Sheet
+from ralph.evaluate.sheet import new_sheet
 
 ORDER = "order of rows"
 
@@ -63,7 +63,7 @@ def collect(claim: Claim, rows: Rows, *, batch_rows: int, key: bytes, scratch: P
         UntrustedInputError: ``RUN-NAN``, claims that are not finite or out of all bounds.
         InfrastructureError: ``OPS-DISK``, no room for them.
     """
-    with Sheet(Cells.of(rows.lengths), scratch) as sheet:
+    with new_sheet(Cells.of(rows.lengths), scratch) as sheet:
         for chosen, losses in answers(claim, rows, batch_rows=batch_rows, key=key):
             sheet.write(chosen, losses)
         return sheet.frozen()

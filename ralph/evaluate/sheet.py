@@ -10,9 +10,10 @@ Not promised: that memory stays free where the directory is a file system in mem
 import mmap
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -22,38 +23,47 @@ from ralph.store.files import disk_errors
 NUMBER = np.dtype("<f8")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sheet:
     """Take the numbers of whole rows in any order, then give them all, by cell. A row that was not written is 0."""
 
-    def __init__(self, cells: Cells, scratch: Path | None) -> None:
-        self._cells, self._directory = cells, scratch or Path(tempfile.gettempdir())
-        self._ends = NUMBER.itemsize * cells.offsets
-        with disk_errors(self._directory):
-            self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115 - closed by __exit__
-            self._file.truncate(int(self._ends[-1]))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+    cells: Cells
+    directory: Path
+    descriptor: int
 
     def write(self, rows: Integers, values: Floats) -> None:
         """Keep the values of these rows: float64[R, T], of which a row's first ``length`` count."""
         data = np.ascontiguousarray(values, NUMBER).view(np.uint8).reshape(-1).data
         width = values.shape[1] * NUMBER.itemsize
-        with disk_errors(self._directory):
-            for line, (start, end) in enumerate(zip(self._ends[rows].tolist(), self._ends[rows + 1].tolist(), strict=True)):
+        starts, ends = ((NUMBER.itemsize * self.cells.offsets[of]).tolist() for of in (rows, rows + 1))
+        with disk_errors(self.directory):
+            for line, (start, end) in enumerate(zip(starts, ends, strict=True)):
                 first = line * width
-                _write(self._file.fileno(), data[first : first + end - start], start)
+                _write(self.descriptor, data[first : first + end - start], start)
 
     def frozen(self) -> Floats:
         """Return all values, float64[C], read-only; the file lives as long as they do."""
-        if not self._cells.count:
+        if not self.cells.count:
             return np.zeros(0)
-        with disk_errors(self._directory):
-            mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        with disk_errors(self.directory):
+            mapped = mmap.mmap(self.descriptor, 0, access=mmap.ACCESS_READ)
         return np.frombuffer(mapped, NUMBER)
+
+
+@contextmanager
+def new_sheet(cells: Cells, scratch: Path | None) -> Iterator[Sheet]:
+    """Open a sheet in a directory, None for the system's; what was frozen outlives it.
+
+    Raises:
+        InfrastructureError: ``OPS-DISK``, no room.
+    """
+    directory = scratch or Path(tempfile.gettempdir())
+    with disk_errors(directory):
+        file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 - opened inside, closed outside of the error's reach
+    with file:
+        with disk_errors(directory):
+            file.truncate(NUMBER.itemsize * cells.count)
+        yield Sheet(cells=cells, directory=directory, descriptor=file.fileno())
 
 
 def _write(descriptor: int, data: memoryview, place: int) -> None:
