@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 MAX_EVENT_BYTES = 1 << 20
 MAX_MEASUREMENT_BYTES = 1 << 16
 MAX_PRIVATE_BYTES = 1 << 28
+MAX_CLAIMS_BYTES = 1 << 30
 KING_CLAIMS = "king-cells"
 
 
@@ -215,8 +216,7 @@ class RoundWork:
         digest = self._services.events.get(KING_CLAIMS, self._throne.king.tree.hex())
         if digest is None:
             return None
-        size_bytes = 8 * int(self._services.hidden.lengths.sum(dtype=np.int64))
-        return np.frombuffer(self._services.private.map(digest, limit=size_bytes), "<f8")
+        return np.frombuffer(self._services.private.map(digest, limit=MAX_CLAIMS_BYTES), "<f8")
 
     def _work(self, need: Need, cases: Sequence[CaseRow], king: RecipeTree) -> Work:
         if need.role == "king":

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ralph.data.dataset import DataSet, DocumentSet, open_data, open_hidden
+from ralph.data.dataset import DataSet, DocumentSet, Rows, open_data, open_hidden
 from ralph.data.layout import MANIFEST
 from ralph.data.tokenizer import open_tokenizer
 from ralph.errors import ConfigurationError, CorruptStateError, RalphError
@@ -53,6 +53,17 @@ def test_the_first_rows_are_the_same_whatever_the_count(prepared: Prepared) -> N
     digests = [row.tobytes() for row in hidden.index["digest"]]
     assert digests == sorted(digests)
     assert few.sources == all_rows.sources[:10]
+
+
+def test_rows_and_tokens_are_taken_in_any_order(prepared: Prepared) -> None:
+    rows = opened(prepared).validation.rows(None, 48)
+    tokens, order = every(rows), np.random.default_rng(0).permutation(len(rows))
+    assert np.array_equal(rows.take(order[:9]), tokens[order[:9]])
+    ends = rows.lengths[order]
+    assert np.array_equal(rows.at(order, ends), tokens[order, ends])
+    held = Rows.of(tokens, lengths=rows.lengths, byte_counts=rows.byte_counts, sources=rows.sources, filler=rows.filler)
+    assert np.array_equal(every(held), tokens)
+    assert np.array_equal(held.count_bytes(opened(prepared).token_bytes), rows.byte_counts)
 
 
 def test_no_rows_have_the_shape_of_rows(prepared: Prepared) -> None:
