@@ -109,6 +109,15 @@ class BundleStore(Protocol):
     def get_named(self, name: str, *, limit: int) -> bytes: ...
 
 
+class PrivateStore(BundleStore, Protocol):
+    """A BundleStore on this machine that nobody else writes to, with objects that need not fit in memory."""
+
+    def put(self, data: bytes | memoryview) -> bytes: ...
+    def map(self, digest: bytes, *, limit: int) -> memoryview:
+        """Return what ``get`` does, read-only and left on the disk."""
+        ...
+
+
 class Signer(Protocol):
     """A key that can sign 32-byte domain digests."""
 

@@ -112,7 +112,8 @@ class Bench:
         with host.start(job, sandbox=sandbox, data=self.data) as run:
             run.train()
             key = digest(SEED_TAG, {"seed": seed, "order": "claims"})
-            losses = claims.collect(run.claim, rows, batch_rows=self.rules.evaluation.batch_rows, key=key)
+            batch_rows = self.rules.evaluation.batch_rows
+            losses = claims.collect(run.claim, rows, batch_rows=batch_rows, key=key, scratch=self.scratch)
         return bits_per_byte(float(np.sum(losses)), int(rows.byte_counts.sum()))
 
 

@@ -5,7 +5,7 @@ of one document each. Nothing here is private by itself: who may read a director
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,36 +14,78 @@ import numpy.typing as npt
 
 from ralph.data.layout import CODE, Index, Tokens, map_file, map_filler, map_shard, map_token_bytes, read_manifest, way_out
 from ralph.errors import ConfigurationError
-from ralph.protocol.data import BOS, DataManifest, HiddenManifest
+from ralph.protocol.data import DataManifest, HiddenManifest
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
 
-def _no_filler() -> Int32:
-    return np.zeros(0, np.int32)
+PIECE_CELLS = 1 << 16
+"""Scored tokens that are looked at together when all rows are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rows:
     """N documents as rows for scoring: BOS, then the first T tokens of the document, then padding.
 
-    The token at column j + 1 is predicted at position j; the first ``lengths`` predictions of a row count.
+    The token at column j + 1 is predicted at position j; the first ``lengths`` predictions of a row count. The tokens stay where
+    they are, in a mapped file as a rule: a row is made when it is taken, and memory grows with documents and not with tokens.
     """
 
-    tokens: Int32
-    """int32[N, T+1]"""
+    sequence: int
+    """T"""
+    stream: npt.NDArray[np.uint16] | Int32
+    """The tokens of all documents, one after the other."""
+    starts: Int64
+    """int64[N]: where each row's first token, its BOS, is in the stream."""
     lengths: Int32
     """int32[N]: scored tokens, at most T."""
     byte_counts: Int64
     """int64[N]: true UTF-8 bytes of the scored tokens."""
     sources: tuple[str, ...]
-    digests: tuple[bytes, ...]
-    filler: Int32 = field(default_factory=_no_filler)
-    """int32[T+1]: what a padded column j holds, in every row alike; empty when the rows have no pattern."""
+    filler: Int32
+    """int32[T+1]: what a padded column j holds, in every row alike."""
 
     def __len__(self) -> int:
         return len(self.sources)
+
+    @classmethod
+    def of(cls, tokens: Int32, *, lengths: Int32, byte_counts: Int64, sources: tuple[str, ...], filler: Int32) -> "Rows":
+        """Return rows whose tokens are in memory: int32[N, T+1], of which nothing behind a row's end is used."""
+        count, width = tokens.shape
+        starts = np.arange(count, dtype=np.int64) * width
+        return cls(
+            sequence=width - 1,
+            stream=tokens.reshape(-1),
+            starts=starts,
+            lengths=lengths,
+            byte_counts=byte_counts,
+            sources=sources,
+            filler=filler,
+        )
+
+    def take(self, chosen: npt.NDArray[np.integer]) -> Int32:
+        """Return these rows: int32[R, T+1]."""
+        columns = np.arange(self.sequence + 1)
+        inside = columns <= self.lengths[chosen][:, None]
+        places = np.where(inside, self.starts[chosen][:, None] + columns, 0)
+        rows: Int32 = np.where(inside, self.stream[places], self.filler).astype(np.int32, copy=False)
+        return rows
+
+    def at(self, chosen: npt.NDArray[np.integer], columns: npt.NDArray[np.integer]) -> Int32:
+        """Return one token of each of these rows, none of it padding: int32[R]."""
+        tokens: Int32 = self.stream[self.starts[chosen] + columns].astype(np.int32)
+        return tokens
+
+    def count_bytes(self, token_bytes: npt.NDArray[np.uint8]) -> Int64:
+        """Return the UTF-8 bytes of every row's scored tokens by this table: int64[N]."""
+        counted, columns = np.zeros(len(self), np.int64), np.arange(self.sequence)
+        step = max(1, PIECE_CELLS // max(1, self.sequence))
+        for start in range(0, len(self), step):
+            chosen = np.arange(start, min(start + step, len(self)))
+            scored = columns < self.lengths[chosen][:, None]
+            counted[chosen] = (token_bytes[self.take(chosen)[:, 1:]] * scored).sum(axis=1, dtype=np.int64)
+        return counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -76,22 +118,16 @@ class DocumentSet:
             detail = f"{self.directory} has {len(self)} documents, {count} are needed; {way_out(self.directory)}"
             raise ConfigurationError(detail, code=CODE)
         index = self.index[:count]
-        lengths = np.minimum(index["tokens"], sequence).astype(np.int32)
-        columns = np.arange(sequence)
-        scored = columns < lengths[:, None]
-        places = np.where(scored, index["offset"].astype(np.int64)[:, None] + columns, 0)
-        filler = self.filler(sequence + 1)
-        tokens = np.full((index.size, sequence + 1), BOS, np.int32)
-        tokens[:, 1:] = np.where(scored, self.tokens[places] if index.size else 0, filler[1:])
-        byte_counts = (self.token_bytes[tokens[:, 1:]] * scored).sum(axis=1, dtype=np.int64)
-        return Rows(
-            tokens=tokens,
-            lengths=lengths,
-            byte_counts=byte_counts,
+        rows = Rows(
+            sequence=sequence,
+            stream=self.tokens,
+            starts=index["offset"].astype(np.int64) - 1,
+            lengths=np.minimum(index["tokens"], sequence).astype(np.int32),
+            byte_counts=np.zeros(index.size, np.int64),
             sources=tuple(self.source_names[number] for number in index["source"]),
-            digests=tuple(row.tobytes() for row in index["digest"]),
-            filler=filler,
+            filler=self.filler(sequence + 1),
         )
+        return replace(rows, byte_counts=rows.count_bytes(self.token_bytes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -4,6 +4,7 @@ A cell's loss is that of ``tokens[row, position + 1]`` given ``tokens[row, : pos
 a document's end is in no cell. Every other module of this package speaks of cells by their number.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,10 @@ Tokens = NDArray[np.int32]
 
 MAX_LOSS_NATS = 1e6
 """A larger loss of one token, claimed or true, counts as one that is not finite: sums and squares must not overflow."""
+
+
+PIECE_CELLS = 1 << 16
+"""Cells that are looked at together when all are read: memory does not grow with their number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,6 +54,24 @@ class Cells:
         """Return the position of each cell in its row: the index of the last token of its prefix."""
         found: Integers = cells - self.offsets[self.row(cells)]
         return found
+
+    def sums(self, values: Floats, *, piece: int = PIECE_CELLS) -> Floats:
+        """Return the sum of each row's values, float64[N], of ``values`` float64[C], added in the order of the cells."""
+        summed = np.zeros(self.lengths.size)
+        for first, last in self._pieces(piece):
+            rows = np.repeat(np.arange(last - first), self.lengths[first:last])
+            part = values[self.offsets[first] : self.offsets[last]]
+            summed[first:last] = np.bincount(rows, weights=part, minlength=last - first)
+        return summed
+
+    def _pieces(self, most: int) -> Iterator[tuple[int, int]]:
+        """Yield ranges of whole rows of at most ``most`` cells, or of one row."""
+        first = 0
+        while first < self.lengths.size:
+            last = int(np.searchsorted(self.offsets, self.offsets[first] + most, side="right")) - 1
+            last = max(last, first + 1)
+            yield first, last
+            first = last
 
     def mask(self, sequence: int) -> NDArray[np.bool_]:
         """Return bool[N, sequence], true where a cell is."""

@@ -41,23 +41,22 @@ class Totals:
         return summed
 
 
-def totals(claims: Floats, draw: Draw, truths: Floats, *, groups: Integers, count: int) -> Totals:
+def totals(draw: Draw, claims: Floats, truths: Floats, *, claimed: Floats, member: Integers) -> Totals:
     """Estimate the sum of true losses of every group.
 
     Args:
-        claims: float64[C].
-        draw: n draws over the C cells.
+        draw: n draws.
+        claims: float64[n], the claim on each drawn cell.
         truths: float64[n], the probed loss of each drawn cell.
-        groups: int64[C], the group of each cell, in [0, count).
-        count: Number of groups.
+        claimed: float64[G], the sum of the claims on all cells of each group.
+        member: int64[n], the group of each drawn cell.
     """
-    terms = (truths - claims[draw.cells]) / draw.probability
-    member = groups[draw.cells]
+    count = claimed.size
+    terms = (truths - claims) / draw.probability
     correction = np.bincount(member, weights=terms, minlength=count) / terms.size
     variance = np.zeros(count)
     for part in (slice(0, draw.uniform), slice(draw.uniform, None)):
         variance += _sum_variance(terms[part], member[part], count)
-    claimed: Floats = np.bincount(groups, weights=claims, minlength=count).astype(np.float64)
     return Totals(claimed=claimed, correction=correction, standard_error=np.sqrt(variance) / terms.size)
 
 

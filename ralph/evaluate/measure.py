@@ -59,6 +59,7 @@ def score(
     token_bytes: NDArray[np.uint8],
     key: bytes,
     king_losses: Floats | None,
+    scratch: Path | None = None,
 ) -> Score:
     """Measure a model from its recipe and weights.
 
@@ -72,14 +73,24 @@ def score(
         rows: N documents of T + 1 tokens; T is the rung's sequence.
         token_bytes: uint8[V].
         key: 32 secret bytes that no worker and no miner sees; fresh for every measurement.
-        king_losses: float64[N, T] the king's claims on the same rows, which the weighted draws compare with; None for the king.
+        king_losses: float64[C] the king's claims on the same cells, which the weighted draws compare with; None for the king.
+        scratch: Directory of the files that claims lie in; None for the system's, which on some machines is in memory.
 
     Raises:
         UntrustedInputError: ``FRD-CLAIM``, ``RUN-NAN``, ``RUN-SHAPE`` and what else a worker may do wrong.
         InfrastructureError: ``OPS-NUMERIC`` for a difference that does not repeat.
     """
     exam = Exam(
-        sandbox=sandbox, recipe=recipe, weights=weights, rung=rung, rules=rules, vocabulary=vocabulary, rows=rows, key=key, king=king_losses
+        sandbox=sandbox,
+        recipe=recipe,
+        weights=weights,
+        rung=rung,
+        rules=rules,
+        vocabulary=vocabulary,
+        rows=rows,
+        key=key,
+        king=king_losses,
+        scratch=scratch,
     )
     with exam.start() as first, exam.start() as second:
         claims = exam.claims(first)
@@ -100,14 +111,24 @@ def audit(
     token_bytes: NDArray[np.uint8],
     key: bytes,
     king_losses: Floats | None,
+    scratch: Path | None = None,
 ) -> Score:
     """Measure a model whose claims are frozen already and whose claiming sandbox is destroyed.
 
-    ``claims`` is float64[N, T] from ``ralph.evaluate.claims.collect`` with the same rows, batch shape and key; everything else
+    ``claims`` is float64[C] from ``ralph.evaluate.claims.collect`` with the same rows, batch shape and key; everything else
     is as for ``score``.
     """
     exam = Exam(
-        sandbox=sandbox, recipe=recipe, weights=weights, rung=rung, rules=rules, vocabulary=vocabulary, rows=rows, key=key, king=king_losses
+        sandbox=sandbox,
+        recipe=recipe,
+        weights=weights,
+        rung=rung,
+        rules=rules,
+        vocabulary=vocabulary,
+        rows=rows,
+        key=key,
+        king=king_losses,
+        scratch=scratch,
     )
     with exam.start() as second:
         audited = exam.audit(claims, second)
@@ -128,7 +149,7 @@ def reveal(exam: "Exam") -> Revealed:
     """Collect claims and true losses of every cell and accuse nobody: for benchmarks and tests, see ``ralph.evaluate.redraw``."""
     cells = Cells.of(exam.rows.lengths)
     with exam.start() as first, exam.start() as second:
-        claims = cells.flatten(exam.claims(first))
+        claims = exam.claims(first)
         return Revealed(claims=claims, truths=exam.truths(second, np.arange(cells.count)))
 
 
@@ -145,13 +166,14 @@ class Exam:
     rows: Rows = field(repr=False)
     key: bytes = field(repr=False)
     king: Floats | None = field(repr=False)
+    scratch: Path | None = None
     worker_cpu_s: float = 0.0
     tensors: tuple[wire.Tensor, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        shape = (len(self.rows), self.rung.sequence)
-        if self.rows.tokens.shape != (shape[0], shape[1] + 1) or (self.king is not None and self.king.shape != shape):
-            raise ConfigurationError(f"rows or the king's losses are not of shape {shape}")
+        count = Cells.of(self.rows.lengths).count
+        if self.rows.sequence != self.rung.sequence or (self.king is not None and self.king.shape != (count,)):
+            raise ConfigurationError(f"rows not of {self.rung.sequence} + 1 tokens, or the king's losses not of their {count} cells")
         self.tensors = parse(self.weights, weight_limits(self.rung))
         finite.check(self.tensors)
 
@@ -168,7 +190,7 @@ class Exam:
     def claims(self, worker: SandboxedWorker) -> Floats:
         """Collect and freeze the claims, and destroy the sandbox that made them."""
         channel = self.open(worker)
-        frozen = claiming.collect(channel.claim, self.rows, batch_rows=self.rules.batch_rows, key=self.key)
+        frozen = claiming.collect(channel.claim, self.rows, batch_rows=self.rules.batch_rows, key=self.key, scratch=self.scratch)
         worker.kill()
         return frozen
 
@@ -187,28 +209,26 @@ class Exam:
 
     def audit(self, claims: Floats, worker: SandboxedWorker) -> Audit:
         """Draw cells, probe them in ``worker`` and compare them with the claims."""
-        cells = Cells.of(self.rows.lengths)
-        flat = cells.flatten(claims)
-        king = cells.flatten(self.king) if self.king is not None else None
-        drawn = draw(self.key, flat, king, uniform=self.rules.uniform_cells, weighted=self.rules.weighted_cells)
+        drawn = draw(self.key, claims, self.king, uniform=self.rules.uniform_cells, weighted=self.rules.weighted_cells)
         # no distribution has a negative loss; one such claim could be worth more than all probes together, so it is never left to chance
-        impossible = np.flatnonzero(flat < -self.rules.tau_nats)[: self.rules.batch_rows]
+        impossible = claiming.below(claims, -self.rules.tau_nats, most=self.rules.batch_rows)
         probed = np.unique(np.concatenate([drawn.cells, impossible]))
         truths = self.truths(worker, probed)
-        over = np.abs(truths - flat[probed]) > self.rules.tau_nats
+        said = claims[probed]
+        over = np.abs(truths - said) > self.rules.tau_nats
         if over.any():
-            self._accuse(flat, probed, truths, over)
+            self._accuse(said, probed, truths, over)
         return Audit(claims=claims, draw=drawn, probed=probed, truths=truths)
 
-    def _accuse(self, flat: Floats, probed: Integers, truths: Floats, over: NDArray[np.bool_]) -> None:
+    def _accuse(self, said: Floats, probed: Integers, truths: Floats, over: NDArray[np.bool_]) -> None:
         """Repeat both phases and raise: fraud when a claim over the tolerance comes back and its truth still differs."""
         tau = self.rules.tau_nats
-        difference = np.abs(truths - flat[probed])
+        difference = np.abs(truths - said)
         logger.warning("%d of %d probes are over the tolerance; both phases run once more", int(over.sum()), probed.size)
         with self.start() as first, self.start() as second:
-            claimed = Cells.of(self.rows.lengths).flatten(self.claims(first))[probed]
+            claimed = self.claims(first)[probed]
             found = self.truths(second, probed)
-        repeated = over & (np.abs(claimed - flat[probed]) <= tau) & (np.abs(found - claimed) > tau)
+        repeated = over & (np.abs(claimed - said) <= tau) & (np.abs(found - claimed) > tau)
         detail = (
             f"{int(over.sum())} of {probed.size} probed claims differ from the loss on the prefix alone by more than {tau:g} nats,"
             f" the worst by {float(difference.max()):.3g}; {int(repeated.sum())} of them again in a replay"

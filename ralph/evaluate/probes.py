@@ -67,7 +67,7 @@ def losses(logits: Floats, targets: NDArray[np.integer]) -> Floats:
     return nats
 
 
-def answers(probe: Probe, rows: Rows, wanted: Integers, *, batch_rows: int, key: bytes) -> Iterator[tuple[Integers, Floats]]:
+def answers(probe: Probe, rows: Rows, wanted: Integers, *, batch_rows: int, key: bytes) -> Iterator[tuple[Integers, Tokens, Floats]]:
     """Probe cells batch by batch.
 
     Args:
@@ -78,31 +78,25 @@ def answers(probe: Probe, rows: Rows, wanted: Integers, *, batch_rows: int, key:
         key: The measurement's key; it fixes the order.
 
     Yields:
-        Some of the cells, int64[K], and the logits behind their prefixes, float64[K, V].
+        Some of the cells, int64[K], the token that each predicts, int32[K], and the logits behind its prefix, float64[K, V].
     """
     cells = Cells.of(rows.lengths)
-    sequence = rows.tokens.shape[1] - 1
+    sequence = rows.sequence
     columns = np.arange(sequence)
     filler = padding(rows)[:sequence]
     for batch in schedule(cells, wanted, batch_rows=batch_rows, key=key):
-        row, position = cells.row(batch), cells.position(batch)
+        row = cells.row(batch)
+        position = batch - cells.offsets[row]
         prefixes = np.tile(filler, (batch_rows, 1))
         positions = np.zeros(batch_rows, np.int32)
-        prefixes[: batch.size] = np.where(columns <= position[:, None], rows.tokens[row, :sequence], filler)
+        prefixes[: batch.size] = np.where(columns <= position[:, None], rows.take(row)[:, :sequence], filler)
         positions[: batch.size] = position
-        yield batch, probe(prefixes, positions)[: batch.size]
-
-
-def targets(rows: Rows, cells: Integers) -> Tokens:
-    """Return the token that each cell predicts."""
-    numbering = Cells.of(rows.lengths)
-    found: Tokens = rows.tokens[numbering.row(cells), numbering.position(cells) + 1]
-    return found
+        yield batch, rows.at(row, position + 1), probe(prefixes, positions)[: batch.size]
 
 
 def collect(probe: Probe, rows: Rows, wanted: Integers, *, batch_rows: int, key: bytes) -> Floats:
     """Probe cells and return their true losses, float64[M] in nats; the arguments are those of ``answers``."""
     found = np.empty(wanted.size)
-    for batch, logits in answers(probe, rows, wanted, batch_rows=batch_rows, key=key):
-        found[np.searchsorted(wanted, batch)] = losses(logits, targets(rows, batch))
+    for batch, targets, logits in answers(probe, rows, wanted, batch_rows=batch_rows, key=key):
+        found[np.searchsorted(wanted, batch)] = losses(logits, targets)
     return found

@@ -62,16 +62,16 @@ def redraw(claims: Floats, truth: Floats, reference: Floats | None, *, rules: Ev
         key: Any bytes; the same key gives the same draws.
         times: Number of draws K.
     """
-    groups = np.zeros(claims.size, np.int64)
+    claimed = np.array([claims.sum()])
     scores, errors, caught = np.empty(times), np.empty(times), np.empty(times, np.bool_)
     for number in range(times):
         fresh = digest(REDRAW_TAG, {"key": key, "number": number})
         drawn = draw(fresh, claims, reference, uniform=rules.uniform_cells, weighted=rules.weighted_cells)
-        found = truth[drawn.cells]
-        outcome = totals(claims, drawn, found, groups=groups, count=1)
+        said, found = claims[drawn.cells], truth[drawn.cells]
+        outcome = totals(drawn, said, found, claimed=claimed, member=np.zeros_like(drawn.cells))
         scores[number] = outcome.nats[0] / claims.size
         errors[number] = outcome.standard_error[0] / claims.size
-        caught[number] = exceedances(claims[drawn.cells], found, rules.tau_nats) > 0
+        caught[number] = exceedances(said, found, rules.tau_nats) > 0
     return Redraws(scores=scores, standard_errors=errors, caught=caught, truth=float(truth.mean()))
 
 

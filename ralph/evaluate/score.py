@@ -55,7 +55,7 @@ class Score:
     tokens: int
     size_bytes: int
     claims: Floats = field(repr=False)
-    """float64[N, T] frozen claims, private while the documents are hidden."""
+    """float64[C] frozen claims, mapped from a file that ends with them; private while the documents are hidden."""
     draw_seed: bytes
     document_nats: Floats = field(repr=False)
     """float64[N]: estimated sum of losses of each document."""
@@ -92,7 +92,7 @@ class Audit:
     """Frozen claims and what the probes found.
 
     Args:
-        claims: float64[N, T].
+        claims: float64[C].
         draw: The drawn cells.
         probed: int64[M], the cells that were probed, ascending: all drawn ones, each once.
         truths: float64[M], their true losses.
@@ -110,8 +110,7 @@ def true_bytes(rows: Rows, token_bytes: NDArray[np.uint8]) -> Integers:
     Raises:
         ConfigurationError: ``OPS-DATA``, the rows were made with another tokenizer.
     """
-    inside = Cells.of(rows.lengths).mask(rows.tokens.shape[1] - 1)
-    counted: Integers = (token_bytes[rows.tokens[:, 1:]] * inside).sum(axis=1, dtype=np.int64)
+    counted = rows.count_bytes(token_bytes)
     if not np.array_equal(counted, rows.byte_counts):
         wrong = int(np.count_nonzero(counted != rows.byte_counts))
         raise ConfigurationError(f"{wrong} of {len(rows)} rows have other bytes than their tokens", code="OPS-DATA")
@@ -120,17 +119,21 @@ def true_bytes(rows: Rows, token_bytes: NDArray[np.uint8]) -> Integers:
 
 def assemble(audit: Audit, rows: Rows, *, tau: float, token_bytes: NDArray[np.uint8], worker_cpu_s: float) -> Score:
     """Compute the score from frozen claims and probes."""
-    cells = Cells.of(rows.lengths)
-    claims = cells.flatten(audit.claims)
-    truths = audit.truths[np.searchsorted(audit.probed, audit.draw.cells)]
-    mismatch = np.abs(audit.truths - claims[audit.probed])
-    row_of_cell = cells.row(np.arange(cells.count))
+    cells, drawn = Cells.of(rows.lengths), audit.draw.cells
+    claims, truths = audit.claims[drawn], audit.truths[np.searchsorted(audit.probed, drawn)]
+    mismatch = np.abs(audit.truths - audit.claims[audit.probed])
+    row_of_drawn, claimed = cells.row(drawn), cells.sums(audit.claims)
     names = tuple(sorted(set(rows.sources)))
     source_of_row = np.array([names.index(source) for source in rows.sources], np.int64)
     size = true_bytes(rows, token_bytes)
-    whole = totals(claims, audit.draw, truths, groups=np.zeros_like(row_of_cell), count=1)
-    slices = totals(claims, audit.draw, truths, groups=source_of_row[row_of_cell], count=len(names))
-    documents = totals(claims, audit.draw, truths, groups=row_of_cell, count=len(rows))
+
+    def grouped(group_of_row: Integers, count: int) -> Totals:
+        sums: Floats = np.bincount(group_of_row, weights=claimed, minlength=count).astype(np.float64)
+        return totals(audit.draw, claims, truths, claimed=sums, member=group_of_row[row_of_drawn])
+
+    whole = grouped(np.zeros_like(source_of_row), 1)
+    slices = grouped(source_of_row, len(names))
+    documents = grouped(np.arange(len(rows)), len(rows))
     return Score(
         val_bpb=bits_per_byte(float(whole.nats[0]), int(size.sum())),
         claimed_bpb=bits_per_byte(float(whole.claimed[0]), int(size.sum())),
@@ -139,7 +142,7 @@ def assemble(audit: Audit, rows: Rows, *, tau: float, token_bytes: NDArray[np.ui
         per_source=_per_source(names, slices, source_of_row, cells.lengths, size),
         exceedances=int(np.count_nonzero(mismatch > tau)),
         worst_mismatch_nats=float(mismatch.max()),
-        cells=audit.draw.cells.size,
+        cells=drawn.size,
         probes=audit.probed.size,
         documents=len(rows),
         tokens=cells.count,

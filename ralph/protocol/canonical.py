@@ -72,6 +72,22 @@ def digest(tag: str, value: Any) -> bytes:
     return hashlib.sha256(envelope(tag, value)).digest()
 
 
+def bytes_digest(tag: str, data: bytes | memoryview) -> bytes:
+    """Return ``digest(tag, data)`` of a byte string of any size, without a copy of it."""
+    name = tag.encode("ascii")
+    hasher = hashlib.sha256(len(name).to_bytes(2, "little") + name + _bytes_head(memoryview(data).nbytes))
+    hasher.update(data)
+    return hasher.digest()
+
+
+def _bytes_head(size: int) -> bytes:
+    """Return what precedes a byte string in canonical CBOR: major type 2 and the length (RFC 8949 sections 3 and 4.2.1)."""
+    if size < 24:
+        return bytes([0x40 + size])
+    width = next(width for width in (1, 2, 4, 8) if size < 256**width)
+    return bytes([0x58 + (1, 2, 4, 8).index(width)]) + size.to_bytes(width, "big")
+
+
 def blob_digest(data: bytes | bytearray | memoryview) -> bytes:
     """Return the plain SHA-256 of a file's bytes, the key of a blob in the store."""
     return hashlib.sha256(data).digest()

@@ -14,13 +14,14 @@ What this does **not** promise: secrecy, or that an object stays. Losing one is 
 import errno
 import fcntl
 import hashlib
+import mmap
 import os
 import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 from ralph.errors import InfrastructureError, StoreUnavailable, UntrustedInputError
 
@@ -38,7 +39,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 class DirectoryStore:
-    """Implements ``interfaces.BundleStore`` over one directory, which is made when it is missing.
+    """Implements ``interfaces.BundleStore`` and ``PrivateStore`` over one directory, which is made when it is missing.
 
     Args:
         path: The store's root. It may be a link; nothing below it may.
@@ -54,7 +55,7 @@ class DirectoryStore:
                 (path / part).mkdir(exist_ok=True)
             self._sweep()
 
-    def put(self, data: bytes) -> bytes:
+    def put(self, data: bytes | memoryview) -> bytes:
         """Keep ``data`` and return its SHA-256. Putting the same bytes again changes nothing.
 
         Raises:
@@ -80,6 +81,19 @@ class DirectoryStore:
         """
         name = _object_name(digest)
         data = self._read(("objects", name[:2]), name[2:], limit)
+        if hashlib.sha256(data).digest() != digest:
+            raise UntrustedInputError("INT-HASH", f"object {name} does not have the bytes that its name promises")
+        return data
+
+    def map(self, digest: bytes, *, limit: int) -> memoryview:
+        """Return the object as ``get`` does, its bytes left on the disk.
+
+        Only where nobody else can write: who shortens the file later ends this process. The errors are those of ``get``.
+        """
+        name = _object_name(digest)
+        with self._opened(("objects", name[:2]), name[2:], limit) as file:
+            empty = os.fstat(file.fileno()).st_size == 0
+            data = memoryview(b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         if hashlib.sha256(data).digest() != digest:
             raise UntrustedInputError("INT-HASH", f"object {name} does not have the bytes that its name promises")
         return data
@@ -117,13 +131,26 @@ class DirectoryStore:
         return self._read(("names",), _file_name(name), min(limit, MAX_NAMED_BYTES))
 
     def _holds(self, digest: bytes, size_bytes: int) -> bool:
+        name, hasher, left = digest.hex(), hashlib.sha256(), size_bytes + 1
         try:
-            self.get(digest, limit=size_bytes)
+            with self._opened(("objects", name[:2]), name[2:], size_bytes) as file:
+                while data := file.read(min(left, _CHUNK_BYTES)):
+                    hasher.update(data)
+                    left -= len(data)
         except (StoreUnavailable, UntrustedInputError):
             return False
-        return True
+        return hasher.digest() == digest
 
     def _read(self, parents: tuple[str, ...], name: str, limit: int) -> bytes:
+        with self._opened(parents, name, limit) as file:
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise UntrustedInputError("INT-SIZE", f"{'/'.join((*parents, name))} grew beyond {limit} bytes while it was read")
+        return data
+
+    @contextmanager
+    def _opened(self, parents: tuple[str, ...], name: str, limit: int) -> Iterator[BinaryIO]:
+        """Open a regular file of at most ``limit`` bytes."""
         label = "/".join((*parents, name))
         with self._reported(f"cannot read {label}"), self._directory(parents) as directory:
             descriptor = os.open(name, _READ, dir_fd=directory)
@@ -134,14 +161,11 @@ class DirectoryStore:
                 if status.st_size > limit:
                     raise UntrustedInputError("INT-SIZE", f"{label} has {status.st_size} bytes, limit {limit}")
                 with os.fdopen(descriptor, "rb", closefd=False) as file:
-                    data = file.read(limit + 1)
+                    yield file
             finally:
                 os.close(descriptor)
-        if len(data) > limit:
-            raise UntrustedInputError("INT-SIZE", f"{label} grew beyond {limit} bytes while it was read")
-        return data
 
-    def _write(self, parents: tuple[str, ...], name: str, data: bytes) -> None:
+    def _write(self, parents: tuple[str, ...], name: str, data: bytes | memoryview) -> None:
         """Write a file completely, then let it appear under its name."""
         temporary = f"{os.getpid()}-{os.urandom(8).hex()}"
         with self._directory(("tmp",)) as scratch, self._directory(parents) as target:

@@ -57,7 +57,8 @@ class Measured:
 
     measurement: Measurement
     claims: Floats | None = field(repr=False)
-    """float64[N, T] on hidden documents; never leaves the validator before rotation."""
+    """float64[C] on hidden documents, mapped from a file that ends with them; of the king only, and never leaves the validator
+    before rotation."""
     document_nats: Floats | None = field(repr=False)
     """float64[N]: estimated losses of the same documents; as private."""
     initial: Boundary | None = field(repr=False)
@@ -82,6 +83,7 @@ class Bench:
     round_index: int
     beacon_two: bytes
     king_losses: Floats | None
+    """float64[C]: the king's claims on the same cells."""
     scratch: Path
 
     def measure(self, work: Work) -> Measured:
@@ -114,7 +116,8 @@ class Bench:
         with host.start(job, sandbox=self.sandbox, data=self.data) as run:
             states = FirstState()
             result = run.train(states=states)
-            claims = claiming.collect(run.channel.claim, self.hidden, batch_rows=self.rules.evaluation.batch_rows, key=key)
+            batch_rows = self.rules.evaluation.batch_rows
+            claims = claiming.collect(run.channel.claim, self.hidden, batch_rows=batch_rows, key=key, scratch=self.scratch)
         scored = audit(
             claims,
             sandbox=self.sandbox,
@@ -127,11 +130,12 @@ class Bench:
             token_bytes=self.data.token_bytes,
             key=key,
             king_losses=None if need.role == "king" else self.king_losses,
+            scratch=self.scratch,
         )
         measurement = self._measurement(need, result, scored, None)
         return Measured(
             measurement=measurement,
-            claims=scored.claims,
+            claims=scored.claims if need.role == "king" else None,
             document_nats=scored.document_nats,
             initial=states.first,
             train_cpu_s=result.worker_cpu_s,
@@ -151,11 +155,12 @@ class Bench:
             token_bytes=self.data.token_bytes,
             key=key,
             king_losses=self.king_losses,
+            scratch=self.scratch,
         )
         measurement = self._measurement(need, None, scored, None, weights=blob_digest(weights))
         return Measured(
             measurement=measurement,
-            claims=scored.claims,
+            claims=None,
             document_nats=scored.document_nats,
             initial=None,
             train_cpu_s=0.0,

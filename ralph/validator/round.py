@@ -10,7 +10,6 @@ import logging
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +40,8 @@ logger = logging.getLogger(__name__)
 MAX_EVENT_BYTES = 1 << 20
 MAX_MEASUREMENT_BYTES = 1 << 16
 MAX_PRIVATE_BYTES = 1 << 28
+MAX_CLAIMS_BYTES = 1 << 30
+KING_CLAIMS = "king-cells"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,9 +179,9 @@ class RoundWork:
         return self._guarding.rows(need, wanted, beacon_two=beacon_two)
 
     def _keep(self, need: Need, measured: Measured, guards: tuple[GuardRow, ...]) -> None:
-        if need.role == "king" and measured.claims is not None and self._services.events.get("king-claims", need.tree.hex()) is None:
-            digest = self._services.private.put(measured.claims.tobytes())
-            self._services.events.append("king-claims", need.tree.hex(), digest)
+        if need.role == "king" and measured.claims is not None and self._services.events.get(KING_CLAIMS, need.tree.hex()) is None:
+            digest = self._services.private.put(np.ascontiguousarray(measured.claims, "<f8").view(np.uint8).data)
+            self._services.events.append(KING_CLAIMS, need.tree.hex(), digest)
         judged = self._times.judged(need, self._judged_start(need, measured), measured.training_s)
         measurement = judged.model_copy(update={"guards": guards if judged.failure is None else ()})
         signed = SignedMeasurement(measurement=measurement, signature=self._services.record_key.sign(measurement.digest()))
@@ -212,11 +213,10 @@ class RoundWork:
 
     def _king_losses(self) -> NDArray[np.float64] | None:
         """Return the claims of one run of the king, which the weighted probes compare with; None before his first run."""
-        digest = self._services.events.get("king-claims", self._throne.king.tree.hex())
+        digest = self._services.events.get(KING_CLAIMS, self._throne.king.tree.hex())
         if digest is None:
             return None
-        data = self._services.private.get(digest, limit=MAX_PRIVATE_BYTES)
-        return cast("NDArray[np.float64]", np.frombuffer(data, np.float64).reshape(len(self._services.hidden), -1))
+        return np.frombuffer(self._services.private.map(digest, limit=MAX_CLAIMS_BYTES), "<f8")
 
     def _work(self, need: Need, cases: Sequence[CaseRow], king: RecipeTree) -> Work:
         if need.role == "king":

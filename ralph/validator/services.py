@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ralph.data.dataset import DataSet, Rows
-from ralph.interfaces import BundleStore, Chain, Executor, RecordSigner, Sandbox, Signer
+from ralph.interfaces import BundleStore, Chain, Executor, PrivateStore, RecordSigner, Sandbox, Signer
 from ralph.protocol.announcement import Environment
 from ralph.protocol.network import NetworkProfile
 from ralph.protocol.patch import RecipeTree
@@ -20,7 +20,7 @@ class Services:
     profile: NetworkProfile
     chain: Chain
     store: BundleStore
-    private: BundleStore
+    private: PrivateStore
     """Only on this machine: claims on hidden documents."""
     sandbox: Sandbox
     executor: Executor

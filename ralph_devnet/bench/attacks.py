@@ -19,7 +19,7 @@ from ralph.cli.nodes import open_public_data
 from ralph.config import load_config
 from ralph.data.dataset import open_hidden
 from ralph.errors import RalphError
-from ralph.evaluate.cells import Cells, Floats
+from ralph.evaluate.cells import Floats
 from ralph.evaluate.measure import Exam, Revealed, reveal
 from ralph.evaluate.redraw import redraw
 from ralph.evaluate.score import Score, assemble
@@ -64,11 +64,9 @@ class Bout:
         if config.hidden is None:
             raise ValueError("the validator of a devnet has a hidden pool")
         self.rows = open_hidden(config.hidden, expect=self.rules.data.hidden_commitment).rows(DOCUMENTS, self.rung.sequence)
-        self.cells = Cells.of(self.rows.lengths)
         materialise(genesis_recipe(), self.folder / "honest")
         self.weights = self._trained(TWIN)
-        known = reveal(self.exam(self.folder / "honest", self._trained(KING), None))
-        self.king = _grid(known.truths, self.cells, self.rung.sequence)
+        self.king = reveal(self.exam(self.folder / "honest", self._trained(KING), None)).truths
 
     def _trained(self, seed: int) -> bytes:
         job = RunJob(
@@ -178,8 +176,7 @@ def _accepted(attack: Hostile, score: Score, twin: Score) -> Figure:
 
 def _lie(bout: Bout, title: str, seen: Revealed, twin: Floats) -> list[Figure]:
     """Say what a lie would win on average over draws of the probes if nobody looked at mismatches, and in how many draws there is none."""
-    king = bout.cells.flatten(bout.king)
-    drawn = redraw(seen.claims, seen.truths, king, rules=bout.rules.evaluation, key=os.urandom(32), times=REDRAWS)
+    drawn = redraw(seen.claims, seen.truths, bout.king, rules=bout.rules.evaluation, key=os.urandom(32), times=REDRAWS)
     gain, error = float(twin.mean() - drawn.scores.mean()), 1.96 * drawn.spread / REDRAWS**0.5
     figure = Figure(
         name=f"{title}: mean gain over {REDRAWS} draws, if nobody looked",
@@ -195,10 +192,4 @@ def _lie(bout: Bout, title: str, seen: Revealed, twin: Floats) -> list[Figure]:
 
 def _kings(bout: Bout, truth: Floats) -> Revealed:
     """Return the claims of somebody who knows every loss of the king's, and is honest where his own are lower."""
-    return Revealed(claims=np.minimum(truth, bout.cells.flatten(bout.king)), truths=truth)
-
-
-def _grid(values: Floats, cells: Cells, sequence: int) -> Floats:
-    grid = np.zeros((len(cells.lengths), sequence))
-    grid[cells.mask(sequence)] = values
-    return grid
+    return Revealed(claims=np.minimum(truth, bout.king), truths=truth)

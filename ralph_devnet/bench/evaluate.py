@@ -98,7 +98,7 @@ class Subject:
         files = [self.folder / name for name in ("settings.json", "weights.safetensors", "rows.npy", "losses.npy")]
         files[0].write_text(json.dumps({"shape": shape, "batch_rows": self.rules.evaluation.batch_rows}), encoding="utf-8")
         files[1].write_bytes(weights)
-        np.save(files[2], rows.tokens)
+        np.save(files[2], rows.take(np.arange(len(rows))))
         command = python(str(DIRECT), str(self.recipe), *map(str, files))
         done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -120,7 +120,7 @@ def _costs(context: Context, subject: Subject) -> list[Figure]:
     weights, king = subject.trained(rung), subject.trained(rung, seed=2)
     for documents in (subject.rules.evaluation.documents, DOCUMENTS):
         rows = subject.pool.rows(documents, rung.sequence)
-        known = subject.direct(rung, king, rows).losses
+        known = Cells.of(rows.lengths).flatten(subject.direct(rung, king, rows).losses)
         ratios, shares, differences, corrections = [], [], [], []
         direct = None
         for number in range(context.repeat):

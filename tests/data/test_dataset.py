@@ -4,12 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ralph.data.dataset import DataSet, DocumentSet, open_data, open_hidden
+from ralph.data.dataset import DataSet, DocumentSet, Rows, open_data, open_hidden
 from ralph.data.layout import MANIFEST
 from ralph.data.tokenizer import open_tokenizer
 from ralph.errors import ConfigurationError, CorruptStateError, RalphError
 from ralph.protocol.canonical import blob_digest, envelope
 from ralph.protocol.data import BOS, DataManifest, HiddenManifest
+from tests.evaluate.material import every
 
 from .conftest import Prepared
 
@@ -22,14 +23,16 @@ def test_a_row_is_the_beginning_of_one_document_after_a_bos(prepared: Prepared) 
     data = opened(prepared)
     tokenizer = open_tokenizer(data.tokenizer_bytes, vocabulary=data.vocabulary)
     rows = data.validation.rows(None, 32)
-    assert rows.tokens.shape == (len(data.validation), 33)
-    assert rows.tokens.dtype == np.int32
-    assert (rows.tokens[:, 0] == BOS).all()
+    tokens = every(rows)
+    assert tokens.shape == (len(data.validation), 33)
+    assert tokens.dtype == np.int32
+    assert (tokens[:, 0] == BOS).all()
     whole = data.validation.rows(None, 10_000)
+    texts = every(whole)
     for number in range(len(rows)):
-        text = tokenizer.decode(whole.tokens[number, 1 : 1 + whole.lengths[number]])
+        text = tokenizer.decode(texts[number, 1 : 1 + whole.lengths[number]])
         assert whole.byte_counts[number] == len(text.encode())
-        assert rows.tokens[number, 1 : 1 + rows.lengths[number]].tolist() == tokenizer.encode(text)[:32].tolist()
+        assert tokens[number, 1 : 1 + rows.lengths[number]].tolist() == tokenizer.encode(text)[:32].tolist()
         assert rows.byte_counts[number] == data.token_bytes[tokenizer.encode(text)[:32]].sum()
 
 
@@ -37,7 +40,7 @@ def test_padding_is_the_public_pattern_by_column(prepared: Prepared) -> None:
     data = opened(prepared)
     rows = data.validation.rows(None, 2000)
     assert (rows.lengths < 2000).all()
-    for tokens, length in zip(rows.tokens, rows.lengths, strict=True):
+    for tokens, length in zip(every(rows), rows.lengths, strict=True):
         assert np.array_equal(tokens[1 + length :], rows.filler[1 + length :])
     text = open_tokenizer(data.tokenizer_bytes, vocabulary=data.vocabulary).decode(data.validation.filler(60))
     assert text.startswith("Alice was beginning")
@@ -46,14 +49,26 @@ def test_padding_is_the_public_pattern_by_column(prepared: Prepared) -> None:
 def test_the_first_rows_are_the_same_whatever_the_count(prepared: Prepared) -> None:
     hidden = open_hidden(prepared.hidden, expect=prepared.commitment)
     few, all_rows = hidden.rows(10, 16), hidden.rows(None, 16)
-    assert np.array_equal(few.tokens, all_rows.tokens[:10])
-    assert few.digests == all_rows.digests[:10] == tuple(sorted(all_rows.digests))[:10]
+    assert np.array_equal(every(few), every(all_rows)[:10])
+    digests = [row.tobytes() for row in hidden.index["digest"]]
+    assert digests == sorted(digests)
     assert few.sources == all_rows.sources[:10]
+
+
+def test_rows_and_tokens_are_taken_in_any_order(prepared: Prepared) -> None:
+    rows = opened(prepared).validation.rows(None, 48)
+    tokens, order = every(rows), np.random.default_rng(0).permutation(len(rows))
+    assert np.array_equal(rows.take(order[:9]), tokens[order[:9]])
+    ends = rows.lengths[order]
+    assert np.array_equal(rows.at(order, ends), tokens[order, ends])
+    held = Rows.of(tokens, lengths=rows.lengths, byte_counts=rows.byte_counts, sources=rows.sources, filler=rows.filler)
+    assert np.array_equal(every(held), tokens)
+    assert np.array_equal(held.count_bytes(opened(prepared).token_bytes), rows.byte_counts)
 
 
 def test_no_rows_have_the_shape_of_rows(prepared: Prepared) -> None:
     rows = opened(prepared).validation.rows(0, 16)
-    assert rows.tokens.shape == (0, 17)
+    assert every(rows).shape == (0, 17)
     assert len(rows) == 0
 
 

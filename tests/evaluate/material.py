@@ -38,6 +38,11 @@ def markov(generator: np.random.Generator, count: int, width: int, vocabulary: i
     return tokens
 
 
+def every(data: Rows) -> np.ndarray:
+    """Return all rows: int32[N, T+1]."""
+    return data.take(np.arange(len(data)))
+
+
 def rows(*, count: int, sequence: int, vocabulary: int, seed: int = 11) -> Rows:
     """Return rows of different lengths, a third of them from the source ``docs``, with filler behind their ends."""
     generator = np.random.default_rng(seed)
@@ -48,4 +53,4 @@ def rows(*, count: int, sequence: int, vocabulary: int, seed: int = 11) -> Rows:
     tokens[:, 1:] = np.where(scored, tokens[:, 1:], filler[1:])
     counted = (token_bytes(vocabulary)[tokens[:, 1:]] * scored).sum(axis=1, dtype=np.int64)
     sources = tuple("docs" if number % 3 == 0 else "code" for number in range(count))
-    return Rows(tokens=tokens, lengths=lengths, byte_counts=counted, sources=sources, digests=(bytes(32),) * count, filler=filler)
+    return Rows.of(tokens, lengths=lengths, byte_counts=counted, sources=sources, filler=filler)

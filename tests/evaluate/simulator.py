@@ -39,6 +39,7 @@ class SimulatedWorker:
     model: Bigram
     number: int
     events: list[tuple[int, str]]
+    recorded: bool = True
     frames: list[wire.Frame] = field(default_factory=list)
     _inbox: bytearray = field(default_factory=bytearray)
     _outbox: bytearray = field(default_factory=bytearray)
@@ -88,8 +89,9 @@ class SimulatedWorker:
         self._dead = True
 
     def _answer(self, frame: wire.Frame) -> None:
-        self.events.append((self.number, frame.kind.name))
-        self.frames.append(frame)
+        if self.recorded:
+            self.events.append((self.number, frame.kind.name))
+            self.frames.append(frame)
         arrays = [np.frombuffer(tensor.data, {"i32": "<i4", "f32": "<f4"}[tensor.dtype]).reshape(tensor.shape) for tensor in frame.tensors]
         match frame.kind:
             case wire.Kind.SETUP:
@@ -112,16 +114,20 @@ class SimulatedWorker:
 
 @dataclass(kw_only=True)
 class SimulatedSandbox:
-    """Implements ``interfaces.Sandbox``; ``models`` is called once for every launch, with its number."""
+    """Implements ``interfaces.Sandbox``; ``models`` is called once for every launch, with its number.
+
+    What is sent is not kept where ``recorded`` is false: it is as large as all rows.
+    """
 
     models: Callable[[int], Bigram]
     name: str = "simulated"
+    recorded: bool = True
     events: list[tuple[int, str]] = field(default_factory=list)
     workers: list[SimulatedWorker] = field(default_factory=list)
 
     @contextmanager
     def launch(self, spec: SandboxSpec) -> Iterator[SimulatedWorker]:
-        worker = SimulatedWorker(model=self.models(len(self.workers)), number=len(self.workers), events=self.events)
+        worker = SimulatedWorker(model=self.models(len(self.workers)), number=len(self.workers), events=self.events, recorded=self.recorded)
         self.workers.append(worker)
         self.events.append((worker.number, "launched"))
         yield worker

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ralph.evaluate.cells import Cells
-from ralph.evaluate.draw import Draw, draw, probabilities, weights
-from ralph.evaluate.estimator import bits_per_byte, totals
+from ralph.evaluate.draw import Draw, draw
+from ralph.evaluate.estimator import bits_per_byte
 from ralph.evaluate.redraw import detection, gain, redraw
 from ralph.protocol.rules import EvaluationRules
 from tests.evaluate import material
+from tests.evaluate.plain import grouped, probabilities, weights
 
 KEY = b"k" * 32
 
@@ -54,7 +55,7 @@ def test_the_expected_score_is_the_mean_true_loss_for_any_claims(count: int, uni
     expected = 0.0
     for cell in range(count):
         once = Draw(cells=np.array([cell, cell]), probability=pi[[cell, cell]], uniform=2, seed=bytes(32))
-        expected += pi[cell] * totals(claims, once, truth[[cell, cell]], groups=groups, count=1).nats[0]
+        expected += pi[cell] * grouped(claims, once, truth[[cell, cell]], groups=groups, count=1).nats[0]
     assert expected / count == pytest.approx(truth.mean(), rel=1e-11)
 
 
@@ -110,9 +111,9 @@ def test_slices_and_documents_add_up_to_the_whole() -> None:
     drawn = draw(KEY, claims, king, uniform=20, weighted=10)
     found = truth[drawn.cells]
     rows = cells.row(np.arange(cells.count))
-    whole = totals(claims, drawn, found, groups=np.zeros(cells.count, np.int64), count=1)
-    documents = totals(claims, drawn, found, groups=rows, count=6)
-    slices = totals(claims, drawn, found, groups=np.array([0, 1, 0, 1, 1, 0])[rows], count=2)
+    whole = grouped(claims, drawn, found, groups=np.zeros(cells.count, np.int64), count=1)
+    documents = grouped(claims, drawn, found, groups=rows, count=6)
+    slices = grouped(claims, drawn, found, groups=np.array([0, 1, 0, 1, 1, 0])[rows], count=2)
     for parts in (documents, slices):
         assert parts.nats.sum() == pytest.approx(whole.nats[0], rel=1e-12)
         assert parts.correction.sum() == pytest.approx(whole.correction[0], rel=1e-10)
@@ -132,7 +133,7 @@ def test_every_slice_is_unbiased_on_its_own() -> None:
     seen = []
     for number in range(1500):
         drawn = draw(number.to_bytes(32, "big"), claims, king, uniform=40, weighted=20)
-        seen.append(totals(claims, drawn, truth[drawn.cells], groups=groups, count=3).nats)
+        seen.append(grouped(claims, drawn, truth[drawn.cells], groups=groups, count=3).nats)
     values = np.array(seen)
     deviation = values.std(axis=0, ddof=1) / math.sqrt(1500)
     assert np.all(np.abs(values.mean(axis=0) - np.bincount(groups, weights=truth)) < 4 * deviation)
@@ -148,4 +149,6 @@ def test_cells_are_numbered_row_by_row_without_padding() -> None:
     every = np.arange(cells.count)
     assert cells.row(every).tolist() == [0, 0, 2, 2, 2]
     assert cells.position(every).tolist() == [0, 1, 0, 1, 2]
+    for piece in range(1, 7):
+        assert cells.sums(np.arange(5.0), piece=piece).tolist() == [1, 0, 9]
     assert cells.flatten(np.arange(12.0).reshape(3, 4)).tolist() == [0, 1, 8, 9, 10]

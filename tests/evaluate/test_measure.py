@@ -17,7 +17,7 @@ from ralph.evaluate.redraw import gain, redraw
 from ralph.evaluate.score import Score
 from ralph.protocol.measurement import Score as PublishedScore
 from ralph.train import safetensors, wire
-from tests.evaluate.material import KEY, RECIPE, rows, rules, rung, token_bytes
+from tests.evaluate.material import KEY, RECIPE, every, rows, rules, rung, token_bytes
 from tests.evaluate.simulator import VOCABULARY, Bigram, SimulatedSandbox
 
 SEQUENCE = 24
@@ -31,11 +31,11 @@ LIMITS = rules(uniform=96, weighted=32)
 def honest_losses() -> np.ndarray:
     model = Bigram()
     model.table = TABLE.astype(np.float64)
-    return np.where(CELLS.mask(SEQUENCE), model.claim(ROWS.tokens), 0.0)
+    return CELLS.flatten(model.claim(every(ROWS)))
 
 
 def king_losses() -> np.ndarray:
-    return np.maximum(honest_losses() + np.random.default_rng(3).normal(0.02, 0.3, (45, SEQUENCE)), 0.0)
+    return np.maximum(honest_losses() + np.random.default_rng(3).normal(0.02, 0.3, CELLS.count), 0.0)
 
 
 def run(sandbox: SimulatedSandbox, *, key: bytes = KEY, king: np.ndarray | None = None, uniform: int = 96, weighted: int = 32) -> Score:
@@ -133,7 +133,7 @@ class OneHugeCredit(Bigram):
 
     def claim(self, tokens: np.ndarray) -> np.ndarray:
         losses = super().claim(tokens)
-        losses[np.all(tokens == ROWS.tokens[17], axis=1), 0] = -1e6
+        losses[np.all(tokens == every(ROWS)[17], axis=1), 0] = -1e6
         return losses
 
 
@@ -227,7 +227,7 @@ def test_the_probed_worker_never_receives_what_it_predicts() -> None:
     """Every answer is committed before a longer prefix of the same document, so no frame or earlier frame holds its target."""
     sandbox = SimulatedSandbox(models=lambda _: Bigram())
     run(sandbox)
-    longest: dict[bytes, int] = {}
+    known, longest = every(ROWS), dict[bytes, int]()
     count = 0
     for frame in sandbox.workers[1].frames:
         if frame.kind is not wire.Kind.PROBE:
@@ -237,9 +237,9 @@ def test_the_probed_worker_never_receives_what_it_predicts() -> None:
         documents = []
         for line, position in zip(tokens, positions.tolist(), strict=True):
             assert np.array_equal(line[position + 1 :], ROWS.filler[position + 1 : SEQUENCE])
-            matches = np.flatnonzero(np.all(ROWS.tokens[:, : position + 1] == line[: position + 1], axis=1))
+            matches = np.flatnonzero(np.all(known[:, : position + 1] == line[: position + 1], axis=1))
             if matches.size == 1:
-                document = ROWS.tokens[matches[0]].tobytes()
+                document = known[matches[0]].tobytes()
                 assert position > longest.get(document, -1)
                 longest[document] = position
                 documents.append(document)
@@ -286,7 +286,7 @@ def test_unnormalised_logits_change_nothing() -> None:
 @pytest.mark.parametrize("model", [LookAhead, OnePercent, Deflated, OneHugeCredit, Giant])
 def test_a_liar_gains_nothing_over_his_honest_twin_on_average(model: type[Bigram]) -> None:
     lie = revealed(model)
-    king = CELLS.flatten(king_losses())
+    king = king_losses()
     limits = rules(uniform=96, weighted=32)
     cheat = redraw(lie.claims, lie.truths, king, rules=limits, key=KEY, times=2000)
     honest = redraw(lie.truths, lie.truths, king, rules=limits, key=KEY, times=2)
@@ -385,9 +385,9 @@ def test_claims_of_a_training_worker_are_audited_in_one_further_sandbox() -> Non
 def test_the_weighted_draws_go_where_the_king_is_claimed_to_be_beaten() -> None:
     sandbox = SimulatedSandbox(models=lambda _: Bigram())
     king = honest_losses()
-    king[5, 3] += 1.0
+    king[CELLS.offsets[5] + 3] += 1.0
     score = run(sandbox, king=king, uniform=2, weighted=40)
-    drawn = draw(KEY, CELLS.flatten(score.claims), CELLS.flatten(king), uniform=2, weighted=40)
+    drawn = draw(KEY, score.claims, king, uniform=2, weighted=40)
     assert set(drawn.cells[2:].tolist()) == {int(CELLS.offsets[5]) + 3}
 
 
@@ -414,8 +414,8 @@ def test_foreign_weights_are_checked_before_a_worker_sees_them() -> None:
 
 
 def test_rows_of_another_tokenizer_or_shape_are_our_mistake() -> None:
-    with pytest.raises(ConfigurationError, match="shape"):
-        run(SimulatedSandbox(models=lambda _: Bigram()), king=np.zeros((45, SEQUENCE - 1)))
+    with pytest.raises(ConfigurationError, match="not of their"):
+        run(SimulatedSandbox(models=lambda _: Bigram()), king=np.zeros(CELLS.count - 1))
     with pytest.raises(ConfigurationError) as refusal:
         measure.score(
             sandbox=SimulatedSandbox(models=lambda _: Bigram()),

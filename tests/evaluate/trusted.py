@@ -18,7 +18,7 @@ from ralph.evaluate.measure import Exam, Revealed, reveal
 from ralph.evaluate.score import Score
 from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.train import safetensors, wire
-from tests.evaluate.material import KEY, RECIPE, markov, rows, rules, rung, token_bytes
+from tests.evaluate.material import KEY, RECIPE, every, markov, rows, rules, rung, token_bytes
 
 SEQUENCE = 32
 VOCABULARY = 128
@@ -35,7 +35,7 @@ class Trained:
 
     weights: bytes
     losses: np.ndarray
-    """float64[N, T]: in batches of the same shape, because float32 sums depend on it; 0 where nothing is scored."""
+    """float64[C]: in batches of the same shape, because float32 sums depend on it."""
 
 
 @functools.cache
@@ -55,8 +55,8 @@ def trained() -> Trained:
 
 @functools.cache
 def king_losses() -> np.ndarray:
-    """Return float64[N, T], a king who is sometimes better and sometimes worse."""
-    noise = np.random.default_rng(6).normal(0.05, 0.4, (len(ROWS), SEQUENCE))
+    """Return float64[C], a king who is sometimes better and sometimes worse."""
+    noise = np.random.default_rng(6).normal(0.05, 0.4, CELLS.count)
     return np.maximum(trained().losses + noise, 0.0)
 
 
@@ -119,7 +119,7 @@ def _recipe() -> Iterator[ModuleType]:
 def _losses(model: torch.nn.Module) -> np.ndarray:
     losses = np.zeros((len(ROWS), SEQUENCE))
     for start in range(0, len(ROWS), RULES.batch_rows):
-        batch = torch.from_numpy(ROWS.tokens[start : start + RULES.batch_rows].astype(np.int64))
+        batch = torch.from_numpy(every(ROWS)[start : start + RULES.batch_rows].astype(np.int64))
         logits = model(batch[:, :-1]).double()
         losses[start : start + len(batch)] = torch.nn.functional.cross_entropy(logits.mT, batch[:, 1:], reduction="none").numpy()
-    return np.where(CELLS.mask(SEQUENCE), losses, 0.0)
+    return CELLS.flatten(losses)

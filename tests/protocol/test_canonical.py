@@ -63,6 +63,17 @@ def test_types_outside_the_closed_set_cannot_be_encoded(value):
         canonical.encode(value)
 
 
+@pytest.mark.parametrize("size", [0, 1, 23, 24, 255, 256, 65535, 65536])
+def test_bytes_have_the_digest_of_any_other_value(size):
+    data = bytes(range(256)) * 257
+    assert canonical.bytes_digest("a/b", memoryview(data)[:size]) == canonical.digest("a/b", data[:size])
+
+
+def test_the_head_of_a_long_byte_string_has_its_length_in_four_or_eight_bytes():
+    assert canonical._bytes_head(2**32 - 1).hex() == "5affffffff"
+    assert canonical._bytes_head(2**32).hex() == "5b0000000100000000"
+
+
 def test_an_envelope_is_the_preimage_of_its_digest():
     assert hashlib.sha256(canonical.envelope("a/b", [1])).digest() == canonical.digest("a/b", [1])
 

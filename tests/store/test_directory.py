@@ -78,6 +78,22 @@ def test_an_empty_object_is_an_object(store: DirectoryStore) -> None:
     assert store.get(store.put(b""), limit=0) == b""
 
 
+def test_a_mapped_object_is_what_get_returns_and_cannot_be_written(store: DirectoryStore) -> None:
+    for data in (DATA, b""):
+        mapped = store.map(store.put(memoryview(data)), limit=len(data))
+        assert mapped == data
+        assert mapped.readonly
+
+
+def test_a_mapped_object_is_checked_like_any_other(store: DirectoryStore, tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable):
+        store.map(DIGEST, limit=len(DATA))
+    store.put(DATA)
+    assert code_of(store.map, DIGEST, limit=len(DATA) - 1) == "INT-SIZE"
+    object_path(tmp_path, DIGEST).write_bytes(b"X" + DATA[1:])
+    assert code_of(store.map, DIGEST, limit=len(DATA)) == "INT-HASH"
+
+
 def test_what_was_never_put_is_unavailable(store: DirectoryStore) -> None:
     assert not store.has(DIGEST)
     with pytest.raises(StoreUnavailable):

@@ -189,8 +189,8 @@ def _probe(exam: Exam, answers: Answers, items: Sequence[Item], places: tuple[Pl
     wanted = cells.offsets[:-1] + starts
     losses, behind = np.empty(len(places)), np.empty(len(places))
     fresh = digest(ORDER_TAG, {"key": key, "task": answers.entry.task.label})
-    for batch, logits in probes.answers(examinee.logits, rows, wanted, batch_rows=exam.batch_rows, key=fresh):
-        row, targets = cells.row(batch), probes.targets(rows, batch)
+    for batch, targets, logits in probes.answers(examinee.logits, rows, wanted, batch_rows=exam.batch_rows, key=fresh):
+        row = cells.row(batch)
         losses[row] = probes.losses(logits, targets)
         behind[row] = logits.max(axis=1) - logits[np.arange(targets.size), targets]
     return [

@@ -53,13 +53,11 @@ class Exam:
         for row, option in zip(tokens, options, strict=True):
             row[: option.tokens.size] = option.tokens
         lengths = np.array([option.tokens.size - 1 for option in options], np.int32)
-        nothing = (b"",) * len(options)
-        return Rows(
-            tokens=tokens,
+        return Rows.of(
+            tokens,
             lengths=lengths,
             byte_counts=np.zeros(len(options), np.int64),
             sources=("core22",) * len(options),
-            digests=nothing,
             filler=self.filler.astype(np.int32),
         )
 

@@ -107,10 +107,13 @@ def _by_claim(exam: Exam, questions: list[Question], examinee: Examinee, key: by
         yield _answered(exam, question, np.concatenate(losses), None)
 
 
-def _claimed(exam: Exam, options: list[Option], examinee: Examinee, key: bytes) -> Iterator[Floats]:
+def _claimed(exam: Exam, options: list[Option], examinee: Examinee, key: bytes) -> list[Floats]:
     rows = exam.rows(options)
-    grid = claims.collect(examinee.claims, rows, batch_rows=exam.batch_rows, key=key)
-    return (line[option.start - 1 : option.tokens.size - 1] for line, option in zip(grid, options, strict=True))
+    claimed: list[Floats] = [np.zeros(0)] * len(options)
+    for chosen, losses in claims.answers(examinee.claims, rows, batch_rows=exam.batch_rows, key=key):
+        for number, line in zip(chosen.tolist(), losses, strict=True):
+            claimed[number] = line[options[number].start - 1 : options[number].tokens.size - 1].copy()
+    return claimed
 
 
 def _shared(question: Question, examinee: Examinee, shared: SharedClaim, order: Integers) -> list[Floats]:
@@ -129,8 +132,8 @@ def _by_prefix(exam: Exam, questions: list[Question], examinee: Examinee, key: b
     rows = exam.rows(options)
     wanted = span_cells(Cells.of(rows.lengths), options)
     losses, hits = np.empty(wanted.size), np.empty(wanted.size, np.bool_)
-    for batch, logits in probes.answers(examinee.logits, rows, wanted, batch_rows=exam.batch_rows, key=key):
-        places, targets = np.searchsorted(wanted, batch), probes.targets(rows, batch)
+    for batch, targets, logits in probes.answers(examinee.logits, rows, wanted, batch_rows=exam.batch_rows, key=key):
+        places = np.searchsorted(wanted, batch)
         losses[places] = probes.losses(logits, targets)
         hits[places] = logits.argmax(axis=1) == targets
     ends = np.cumsum([option.scored for option in options])[:-1]

@@ -20,7 +20,7 @@ TIMES = 2000
 
 def caught(seen: Revealed) -> int:
     """Return how many of the drawn cells are over the tolerance: any of them leads to a replay and FRD-CLAIM."""
-    king = CELLS.flatten(king_losses())
+    king = king_losses()
     drawn = draw(KEY, seen.claims, king, uniform=RULES.uniform_cells, weighted=RULES.weighted_cells)
     cells = np.unique(drawn.cells)
     return exceedances(seen.claims[cells], seen.truths[cells], RULES.tau_nats)
@@ -29,7 +29,7 @@ def caught(seen: Revealed) -> int:
 def test_reading_ahead_gains_nothing_on_average_and_never_passes(tmp_path: Path) -> None:
     """The smartest reader: claims about 0, and answers probes with its honest twin's logits."""
     seen = revealed(recipes.payload("look_ahead", tmp_path / "recipe"))
-    truth, king = CELLS.flatten(trained().losses), CELLS.flatten(king_losses())
+    truth, king = trained().losses, king_losses()
     assert seen.claims.mean() < 0.2 * truth.mean()
     assert np.abs(seen.truths - truth).max() < 1e-4
     cheat = redraw(seen.claims, seen.truths, king, rules=RULES, key=KEY, times=TIMES)
@@ -66,7 +66,7 @@ def test_logits_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
 def test_answers_stashed_in_one_sandbox_are_not_found_in_the_next(tmp_path: Path) -> None:
     """In its own sandbox the stash works: asked twice for the same rows, the worker knows the tokens that it stored."""
     hostile = exam(recipes.payload("stash", tmp_path / "recipe"))
-    truth = CELLS.flatten(trained().losses)
+    truth = trained().losses
     position = CELLS.position(np.arange(CELLS.count))
     stored = (position >= 8) & (position < 16)
     with hostile.start() as first, hostile.start() as second:
@@ -74,6 +74,6 @@ def test_answers_stashed_in_one_sandbox_are_not_found_in_the_next(tmp_path: Path
         once, twice = (claiming.collect(channel.claim, ROWS, batch_rows=RULES.batch_rows, key=KEY) for _ in range(2))
         first.kill()
         answers = hostile.truths(second, np.arange(CELLS.count))
-    assert CELLS.flatten(once) == pytest.approx(truth, abs=1e-4)
-    assert CELLS.flatten(twice)[stored].mean() < 0.1
+    assert once == pytest.approx(truth, abs=1e-4)
+    assert twice[stored].mean() < 0.1
     assert (answers - truth).min() > -1e-4
