@@ -6,6 +6,7 @@ A change of this file's output is a change of the protocol and needs a new versi
 import json
 from typing import Any
 
+from ralph.data.partition import document_digest, pool_of, shard_of
 from ralph.evaluate.active import active_subset
 from ralph.protocol import seeds
 from ralph.protocol.announcement import Announcement, Environment, Hypothesis, Slot, anchor_payload, case_id
@@ -190,6 +191,7 @@ def vectors() -> dict[str, Any]:
     found["cbor"] = encode({"b": [1, -1, None, True, b"x", "y"], "aa": 2**64 - 1}).hex()
     tree = RecipeTree(files={"model.py": b"x = 1\n", "config/base.toml": b"[a]\nvalue = 1\n"})
     found["tree"] = {"bytes": tree.to_bytes().hex(), "digest": tree.digest().hex(), "normalised": tree.normalised_digest().hex()}
+    found["pool-places"] = [[pool_of(document_digest(text), 3), shard_of(document_digest(text))] for text in ("a", "b", "c", "d", "e", "f")]
     found["pool-leaf"] = LEAVES[0].hex()
     found["pool-active"] = {
         name: list(active_subset(beacon=fill(28), hotkey="5V", shard=name, rotation=0, documents=160, count=16)) for name in SHARDS

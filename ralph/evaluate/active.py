@@ -22,7 +22,7 @@ ACTIVE_PART = 10
 FIRST_ROTATION = 0
 
 
-def active_documents(documents: int) -> int:
+def active_count(documents: int) -> int:
     """Return how many documents of a shard a rotation uses where there is enough text."""
     return documents // ACTIVE_PART
 
@@ -50,21 +50,34 @@ def active_subset(*, beacon: bytes, hotkey: str, shard: ShardName, rotation: int
     return tuple(sorted(permutation(key, "documents", documents)[:count].tolist()))
 
 
-def verify_opened(opened: OpenedSubset, commitment: PoolCommitment, *, beacon: bytes, count: int) -> None:
+def verify_opened(
+    opened: OpenedSubset, commitment: PoolCommitment, *, beacon: bytes, hotkey: str, shard: ShardName, rotation: int, count: int
+) -> None:
     """Check that every opening holds and that together they are exactly the documents that were drawn.
+
+    Args:
+        opened: What a validator published.
+        commitment: To his pool, as it was before the beacon.
+        beacon: Of the rotation.
+        hotkey: Of the validator who made the commitment: from the chain, never from what he published here.
+        shard: Which shard was scored.
+        rotation: In which rotation.
+        count: Documents that the Rules say are scored.
 
     Raises:
         UntrustedInputError: INT-HASH, an opening that the commitment does not contain; INT-ABSENT, a drawn document that
-            is missing; INT-SCHEMA, one that was not drawn, is there twice, or is out of order.
+            is missing; INT-SCHEMA, one that was not drawn, is there twice or out of order, or the subset of another draw.
         ConfigurationError: OPS-DATA, the shard never had so many documents.
     """
-    size = commitment.shard(opened.shard).documents
-    drawn = active_subset(beacon=beacon, hotkey=opened.hotkey, shard=opened.shard, rotation=opened.rotation, documents=size, count=count)
-    found = [opening.index for opening in opened.openings]
-    _refuse_other_documents(found, drawn)
+    if (opened.hotkey, opened.shard, opened.rotation) != (hotkey, shard, rotation):
+        detail = f"opened is rotation {opened.rotation} of {opened.shard} of {opened.hotkey[:16]}"
+        raise UntrustedInputError("INT-SCHEMA", f"{detail}, not rotation {rotation} of {shard} of {hotkey[:16]}")
+    size = commitment.shard(shard).documents
+    drawn = active_subset(beacon=beacon, hotkey=hotkey, shard=shard, rotation=rotation, documents=size, count=count)
+    _refuse_other_documents([opening.index for opening in opened.openings], drawn)
     for opening in opened.openings:
-        if opening.shard != opened.shard:
-            raise UntrustedInputError("INT-SCHEMA", f"document {opening.index} is of shard {opening.shard}, not of {opened.shard}")
+        if opening.shard != shard:
+            raise UntrustedInputError("INT-SCHEMA", f"document {opening.index} is of shard {opening.shard}, not of {shard}")
         opening.verify(commitment)
 
 

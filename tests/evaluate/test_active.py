@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from ralph.errors import ConfigurationError, UntrustedInputError
-from ralph.evaluate.active import active_documents, active_subset, verify_opened
+from ralph.evaluate.active import active_count, active_subset, verify_opened
 from ralph.protocol.pool import OpenedSubset
 from tests.protocol.test_pool import POOL, opening
 
@@ -24,7 +24,7 @@ def test_the_draw_repeats_and_depends_on_beacon_hotkey_shard_and_rotation():
 
 
 def test_a_tenth_is_drawn_without_replacement_in_ascending_order():
-    places = drawn(documents=1600, count=active_documents(1600))
+    places = drawn(documents=1600, count=active_count(1600))
     assert len(places) == len(set(places)) == 160
     assert list(places) == sorted(places)
     assert 0 <= places[0] < places[-1] < 1600
@@ -70,7 +70,7 @@ def opened(places=None, **changes):
 
 
 def check(subset, *, beacon=BEACON, count=8):
-    verify_opened(subset, POOL, beacon=beacon, count=count)
+    verify_opened(subset, POOL, beacon=beacon, hotkey="5V", shard="screen", rotation=0, count=count)
 
 
 def test_exactly_the_drawn_documents_pass():
@@ -96,10 +96,15 @@ def test_documents_twice_or_out_of_order_are_refused(places):
         check(opened(places))
 
 
-@pytest.mark.parametrize("change", [{"hotkey": "5W"}, {"rotation": 1}])
-def test_the_subset_of_another_draw_is_refused(change):
-    with pytest.raises(UntrustedInputError, match="not opened"):
-        check(opened(**change))
+@pytest.mark.parametrize("change", [{"hotkey": "5W"}, {"rotation": 1}, {"shard": "audit"}])
+def test_a_validator_cannot_choose_the_draw_by_what_he_says_of_it(change):
+    places = drawn(**{name: value for name, value in change.items() if name != "shard"})
+    with pytest.raises(UntrustedInputError, match="not rotation 0 of screen of 5V") as caught:
+        check(opened(places, **change))
+    assert caught.value.code == "INT-SCHEMA"
+
+
+def test_the_subset_of_another_beacon_is_refused():
     with pytest.raises(UntrustedInputError, match="not opened"):
         check(opened(), beacon=bytes(32))
 
