@@ -23,6 +23,7 @@ from ralph.data.shards import open_data, open_pool, pool_commitment
 from ralph.data.textfiles import text_files
 from ralph.data.verify import Finding, verify
 from ralph.errors import ConfigurationError
+from ralph.protocol.data import DataManifest
 from ralph.protocol.pool import MAX_POOLS, verify_refresh
 from ralph.protocol.reasons import Reason
 
@@ -98,13 +99,17 @@ def prepare_command(
             workers=workers or min(MAX_WORKERS, os.cpu_count() or 1),
             progress=report,
         )
+    _show(manifest, public, private, key or key_beside(private), as_json=json)
+
+
+def _show(manifest: DataManifest, public: Path, private: Path, key: Path, *, as_json: bool) -> None:
     digest, commitment = manifest.digest().hex(), pool_commitment(private).digest().hex()
     tokens = {one.name: sum(shard.token_count for shard in one.shards) for one in manifest.sources}
     emit(
         {
             "data": public,
             "hidden": private,
-            "key": key or key_beside(private),
+            "key": key,
             "manifest": digest,
             "commitment": commitment,
             "corpus": manifest.corpus,
@@ -114,11 +119,11 @@ def prepare_command(
             f"public data: {public}",
             *(f"source {name}: {count:,} tokens" for name, count in tokens.items()),
             f"hidden pool: {private}",
-            f"its key: {key or key_beside(private)} (keep it to the validator, and keep a copy: without it the pool is lost)",
+            f"its key: {key} (keep it to the validator, and keep a copy: without it the pool is lost)",
             f"manifest: {digest}",
             f"commitment: {commitment}",
         ],
-        as_json=json,
+        as_json=as_json,
     )
 
 

@@ -105,17 +105,7 @@ def prepare(
         made, size = _tokenizer(work, _sample(leaves, spool.sources, fractions), tokenizer, vocabulary, report)
         settings = Settings(tokenizer=made, vocabulary=size, sources=tuple(spool.sources), fractions=fractions, sub_pool=sub_pool)
         parts = encode(leaves, work / "parts", settings, workers=workers, report=report)
-        secret = PoolKey.take(key)
-        pool = PoolWriter(private, key=secret, source_names=settings.source_names)
-        shards = Shards(public, pool)
-        shards.add(parts, lambda done: report(Progress(stage="write", done=done, total=len(parts))))
-        validation = _kept(shards, pool, settings)
-        manifest = _write_manifest(shards, validation, settings, corpus.name, public)
-        pool.commit(tokenizer=manifest.tokenizer.sha256, vocabulary=manifest.vocabulary, sub_pool=sub_pool)
-        seal_hidden(parts, pool)
-        report(Progress(stage="write", done=len(parts), total=len(parts)))
-        if not key.exists():
-            secret.keep()
+        manifest = _write(parts, settings, corpus.name, public=public, private=private, key=key, report=report)
         private.commit()
         public.commit()
         shutil.rmtree(work, ignore_errors=True)
@@ -169,6 +159,31 @@ def _sample(leaves: Sequence[tuple[str, Path]], sources: Sequence[str], fraction
                 left -= len(entry.text)
         if left <= 0:
             return
+
+
+def _write(
+    parts: Sequence[Path],
+    settings: Settings,
+    corpus: str,
+    *,
+    public: Staging,
+    private: Staging,
+    key: Path,
+    report: Callable[[Progress], None],
+) -> DataManifest:
+    """Write the public shards and the sealed pool. A new key is written before the pool gets its name, so no pool is without one."""
+    secret = PoolKey.take(key)
+    pool = PoolWriter(private, key=secret, source_names=settings.source_names)
+    shards = Shards(public, pool)
+    shards.add(parts, lambda done: report(Progress(stage="write", done=done, total=len(parts))))
+    validation = _kept(shards, pool, settings)
+    manifest = _write_manifest(shards, validation, settings, corpus, public)
+    pool.commit(tokenizer=manifest.tokenizer.sha256, vocabulary=manifest.vocabulary, sub_pool=settings.sub_pool)
+    seal_hidden(parts, pool)
+    if not key.exists():
+        secret.keep()
+    report(Progress(stage="write", done=len(parts), total=len(parts)))
+    return manifest
 
 
 def _write_manifest(shards: Shards, validation: Shard, settings: Settings, corpus: str, public: Staging) -> DataManifest:
