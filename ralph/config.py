@@ -71,6 +71,8 @@ class Config(_Section):
     data: Path
     hidden: Path | None = None
     """Hidden pool; validators only."""
+    hidden_key: Path | None = None
+    """Key that opens the hidden pool; validators only."""
     validator: str | None = None
     """Hotkey of the validator to follow; miners and auditors only."""
     keys: Keys

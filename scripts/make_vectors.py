@@ -6,13 +6,17 @@ A change of this file's output is a change of the protocol and needs a new versi
 import json
 from typing import Any
 
+from ralph.data.partition import document_digest, pool_of, shard_of
+from ralph.evaluate.active import active_subset
 from ralph.protocol import seeds
 from ralph.protocol.announcement import Announcement, Environment, Hypothesis, Slot, anchor_payload, case_id
 from ralph.protocol.bundle import RunClaim, manifest_of
 from ralph.protocol.canonical import Canonical, digest, encode
 from ralph.protocol.measurement import GuardRow, Measurement, Score, SignedMeasurement, SourceValue, set_digest
+from ralph.protocol.merkle import leaf_hash, tree_hash
 from ralph.protocol.network import NetworkProfile, devnet_rules
 from ralph.protocol.patch import RecipeTree
+from ralph.protocol.pool import SHARDS, OpenedSubset, Opening, PoolCommitment, PoolLeaves, ShardCommitment, SourceCount, leaf_of
 from ralph.protocol.record import Anchor, BeaconRow, CaseRow, LookRow, OutcomeRow, Record, Refusal
 from ralph.protocol.rules import Rules
 from ralph.protocol.submission import Submission
@@ -129,6 +133,27 @@ def record_of(rules: Rules) -> Record:
     )
 
 
+TOKENS = b"\x01\x00\xff\x03"
+LEAVES = (leaf_of(salt=fill(24), source="code", tokens=TOKENS), fill(25))
+POOL = PoolCommitment(
+    tokenizer=fill(26),
+    vocabulary=1024,
+    pool=1,
+    pools=3,
+    refresh=2,
+    previous=fill(27),
+    shards=tuple(
+        ShardCommitment(
+            shard=name, root=tree_hash(LEAVES), sources=(SourceCount(source="code", documents=2), SourceCount(source="docs", documents=0))
+        )
+        for name in SHARDS
+    ),
+)
+OPENING = Opening(
+    commitment=POOL.digest(), shard="confirm", index=0, source="code", salt=fill(24), tokens=TOKENS, path=(leaf_hash(LEAVES[1]),)
+)
+
+
 def structures() -> dict[str, Canonical]:
     """Return one value of each hashed or signed structure."""
     rules = devnet_rules(genesis_tree=fill(2), manifest=fill(15), vocabulary=1024, hidden=fill(16), sources=("code", "docs"))
@@ -142,6 +167,10 @@ def structures() -> dict[str, Canonical]:
         "measurement": measured(),
         "record": record_of(rules),
         "anchor": Anchor(round=3, size=4, root=fill(21), record=fill(22), measurements=None, hidden=fill(16), previous=fill(23)),
+        "pool-commitment": POOL,
+        "pool-leaves": PoolLeaves.of(dict.fromkeys(SHARDS, LEAVES)),
+        "pool-opening": OPENING,
+        "pool-opened-subset": OpenedSubset(hotkey="5V", shard="confirm", rotation=0, openings=(OPENING,)),
         "network-profile": NetworkProfile(name="devnet", chain=fill(17), netuid=1, rules=rules),
     }
 
@@ -162,6 +191,12 @@ def vectors() -> dict[str, Any]:
     found["cbor"] = encode({"b": [1, -1, None, True, b"x", "y"], "aa": 2**64 - 1}).hex()
     tree = RecipeTree(files={"model.py": b"x = 1\n", "config/base.toml": b"[a]\nvalue = 1\n"})
     found["tree"] = {"bytes": tree.to_bytes().hex(), "digest": tree.digest().hex(), "normalised": tree.normalised_digest().hex()}
+    found["pool-places"] = [[pool_of(document_digest(text), 3), shard_of(document_digest(text))] for text in ("a", "b", "c", "d", "e", "f")]
+    found["pool-leaf"] = LEAVES[0].hex()
+    found["pool-active"] = {
+        name: list(active_subset(beacon=fill(28), hotkey="5V", shard=name, rotation=0, documents=160, count=16)) for name in SHARDS
+    }
+    found["pool-active-rotation-1"] = list(active_subset(beacon=fill(28), hotkey="5V", shard="screen", rotation=1, documents=160, count=16))
     found["measurement-set"] = set_digest(()).hex()
     return found
 

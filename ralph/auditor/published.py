@@ -14,10 +14,11 @@ from ralph.errors import StoreUnavailable, UntrustedInputError
 from ralph.interfaces import BundleStore
 from ralph.protocol.canonical import blob_digest
 from ralph.protocol.keys import verify_hotkey, verify_record_key
+from ralph.protocol.merkle import EMPTY_ROOT, verify_consistency, verify_inclusion
 from ralph.protocol.network import NetworkProfile
 from ralph.protocol.record import MAX_ANCHOR_BYTES, MAX_RECORD_BYTES, Anchor, KeyEndorsement, Record, SignedRecord, endorsement_name
 from ralph.records.history import anchor_of
-from ralph.records.log import EMPTY_ROOT, MerkleLog, verify_consistency, verify_inclusion
+from ralph.records.log import MerkleLog
 
 MAX_ANCHORS = 100_000
 Parsed = TypeVar("Parsed", Anchor, KeyEndorsement, SignedRecord)

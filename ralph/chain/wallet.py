@@ -14,7 +14,6 @@ What this does **not** promise: protection from other processes of the same user
 import logging
 import os
 import re
-import stat
 from pathlib import Path
 from typing import Self
 
@@ -30,13 +29,13 @@ from bittensor_core import (
 )
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ralph.chain.keyfiles import create_key_file, open_to_others, read_key_file
 from ralph.errors import ConfigurationError, CorruptStateError, UntrustedInputError
 from ralph.protocol.keys import DIGEST_BYTES, hotkey_public_key, record_key_id
 
 logger = logging.getLogger(__name__)
 
 SEED_BYTES = 32
-MAX_KEY_FILE_BYTES = 16 * 1024
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -72,10 +71,10 @@ class Hotkey:
         """
         path = hotkey_path(directory, cold, hot)
         hotkey = cls(Keypair.from_mnemonic(Keypair.generate_mnemonic(12))) if seed is None else cls.from_seed(seed)
-        _create(path, bytes(serialized_keypair_to_keyfile_data(hotkey._keypair)))
+        create_key_file(path, bytes(serialized_keypair_to_keyfile_data(hotkey._keypair)))
         public = path.with_name(f"{hot}pub.txt")
         public.unlink(missing_ok=True)
-        _create(public, bytes(serialized_keypair_to_keyfile_data(Keypair(ss58_address=hotkey.key_id))))
+        create_key_file(public, bytes(serialized_keypair_to_keyfile_data(Keypair(ss58_address=hotkey.key_id))))
         return hotkey
 
     @classmethod
@@ -87,8 +86,8 @@ class Hotkey:
             CorruptStateError: the file does not hold a private sr25519 key.
         """
         path = hotkey_path(directory, cold, hot)
-        data = _read(path)
-        if _open_to_others(path):
+        data = read_key_file(path)
+        if open_to_others(path):
             logger.warning("key file %s is readable by other users: chmod 600 it", path)
         try:
             if keyfile_data_is_encrypted(data):
@@ -133,7 +132,7 @@ class RecordKey:
         """Make a record key and write its file with mode 0600; never overwrite one."""
         material = os.urandom(SEED_BYTES) if seed is None else seed
         key = cls(material)
-        _create(path, material + key.public_key)
+        create_key_file(path, material + key.public_key)
         return key
 
     @classmethod
@@ -144,8 +143,8 @@ class RecordKey:
             ConfigurationError: no such file, or other users can read it.
             CorruptStateError: not 64 bytes, or the two halves are not one key.
         """
-        data = _read(path)
-        if _open_to_others(path):
+        data = read_key_file(path)
+        if open_to_others(path):
             raise ConfigurationError(f"the record key {path} is open to other users: chmod 600 it")
         if len(data) != 2 * SEED_BYTES:
             raise CorruptStateError(f"the record key {path} has {len(data)} bytes, must have {2 * SEED_BYTES}")
@@ -182,14 +181,14 @@ def write_coldkey_address(directory: Path, cold: str, address: str) -> None:
     """Write ``coldkeypub.txt``: the public half is all that we ever keep of a coldkey."""
     path = hotkey_path(directory, cold, "unused").parent.parent / "coldkeypub.txt"
     _address(path, address)
-    _create(path, bytes(serialized_keypair_to_keyfile_data(Keypair(ss58_address=address))))
+    create_key_file(path, bytes(serialized_keypair_to_keyfile_data(Keypair(ss58_address=address))))
 
 
 def read_coldkey_address(directory: Path, cold: str) -> str:
     """Return the coldkey's SS58 address from ``coldkeypub.txt``."""
     path = hotkey_path(directory, cold, "unused").parent.parent / "coldkeypub.txt"
     try:
-        address = str(deserialize_keypair_from_keyfile_data(_read(path)).ss58_address)
+        address = str(deserialize_keypair_from_keyfile_data(read_key_file(path)).ss58_address)
     except (KeyfileError, ValueError) as error:
         raise CorruptStateError(f"{path} does not hold a public key: {error}") from error
     return _address(path, address)
@@ -206,40 +205,3 @@ def _address(path: Path, address: str) -> str:
 def _check_digest(digest: bytes) -> None:
     if not isinstance(digest, bytes) or len(digest) != DIGEST_BYTES:
         raise ValueError(f"only {DIGEST_BYTES}-byte domain digests are signed")
-
-
-def _open_to_others(path: Path) -> bool:
-    return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_KEY_FILE_BYTES + 1)
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"there is no key file {path}: create it, or correct the wallet's path and names") from error
-    except OSError as error:
-        raise ConfigurationError(f"the key file {path} cannot be read: {error.strerror}") from error
-    if len(data) > MAX_KEY_FILE_BYTES:
-        raise CorruptStateError(f"the key file {path} has more than {MAX_KEY_FILE_BYTES} bytes")
-    return data
-
-
-def _create(path: Path, data: bytes) -> None:
-    """Write a new file with mode 0600 completely or not at all; refuse when there is one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(temporary, path)
-        finally:
-            temporary.unlink()
-    except FileExistsError as error:
-        raise ConfigurationError(f"{path} exists already; keys are never overwritten") from error
-    except OSError as error:
-        raise ConfigurationError(f"the key file {path} cannot be written: {error.strerror}") from error

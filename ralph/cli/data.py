@@ -1,6 +1,7 @@
 """`ralph data`: prepare and verify the data that recipes train on."""
 
 import os
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,11 +14,17 @@ from ralph.config import default_home, load_config, load_profile
 from ralph.data.corpora import Corpus, stdlib
 from ralph.data.gpt2 import load_gpt2
 from ralph.data.hub import FINEWEB_EDU, FINEWEB_SUBSET, hub_corpus
-from ralph.data.partition import HIDDEN_FRACTION, VALIDATION_FRACTION, Fractions, Progress
+from ralph.data.partition import HIDDEN_FRACTION, VALIDATION_FRACTION, Fractions, Progress, SubPool
+from ralph.data.pool import read_leaves
+from ralph.data.poolkey import key_beside
 from ralph.data.prepare import prepare
+from ralph.data.refresh import refresh
+from ralph.data.shards import open_data, open_pool, pool_commitment
 from ralph.data.textfiles import text_files
 from ralph.data.verify import Finding, verify
 from ralph.errors import ConfigurationError
+from ralph.protocol.data import DataManifest
+from ralph.protocol.pool import MAX_POOLS, verify_refresh
 from ralph.protocol.reasons import Reason
 
 MAX_WORKERS = 8
@@ -53,6 +60,9 @@ def prepare_command(
     source: Annotated[Origin, typer.Option(help="The text: of this Python, of files, or streamed from the hub.")] = Origin.STDLIB,
     out: Annotated[Path | None, typer.Option(help="Directory of the public data; by default HOME/data/public.")] = None,
     hidden: Annotated[Path | None, typer.Option(help="Directory of the hidden pool; by default HOME/data/hidden.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Key of the hidden pool, made when it is not there; by default beside the pool.")] = None,
+    pool: Annotated[int, typer.Option(min=0, help="Which of the validators' hidden pools this is, from 0.")] = 0,
+    pools: Annotated[int, typer.Option(min=1, max=MAX_POOLS, help="Validators over which the hidden documents are split.")] = 1,
     tokenizer: Annotated[Kind, typer.Option(help="Train a small BPE on the text, or use GPT-2's.")] = Kind.BPE,
     vocabulary: Annotated[int, typer.Option(min=257, help="Token ids of the BPE that is trained.")] = 512,
     merges: Annotated[Path | None, typer.Option(help="Directory with GPT-2's vocab.bpe and encoder.json; by default downloaded.")] = None,
@@ -66,7 +76,7 @@ def prepare_command(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that encode; by default one per processor, at most 8.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Turn text into token shards and a hidden pool.
+    """Turn text into token shards and a sealed hidden pool.
 
     Killed, it goes on where it was when it is started again with the same options (text that can only be read once starts over).
     """
@@ -84,20 +94,36 @@ def prepare_command(
             tokenizer=load_gpt2(merges) if tokenizer is Kind.GPT2 else None,
             corpus=corpus,
             fractions=Fractions(hidden=hidden_fraction, validation=validation_fraction),
+            key=key,
+            sub_pool=SubPool(number=pool, count=pools),
             workers=workers or min(MAX_WORKERS, os.cpu_count() or 1),
             progress=report,
         )
-    digest = manifest.digest().hex()
+    _show(manifest, public, private, key or key_beside(private), as_json=json)
+
+
+def _show(manifest: DataManifest, public: Path, private: Path, key: Path, *, as_json: bool) -> None:
+    digest, commitment = manifest.digest().hex(), pool_commitment(private).digest().hex()
     tokens = {one.name: sum(shard.token_count for shard in one.shards) for one in manifest.sources}
     emit(
-        {"data": public, "hidden": private, "manifest": digest, "corpus": manifest.corpus, "tokens": tokens},
+        {
+            "data": public,
+            "hidden": private,
+            "key": key,
+            "manifest": digest,
+            "commitment": commitment,
+            "corpus": manifest.corpus,
+            "tokens": tokens,
+        },
         [
             f"public data: {public}",
             *(f"source {name}: {count:,} tokens" for name, count in tokens.items()),
-            f"hidden pool: {private} (keep it to the validator)",
+            f"hidden pool: {private}",
+            f"its key: {key} (keep it to the validator, and keep a copy: without it the pool is lost)",
             f"manifest: {digest}",
+            f"commitment: {commitment}",
         ],
-        as_json=json,
+        as_json=as_json,
     )
 
 
@@ -118,15 +144,60 @@ def _corpus(source: Origin, paths: list[str], subset: str, revision: str, docume
     return text_files(wanted)
 
 
+@app.command("refresh")
+def refresh_command(
+    out: Annotated[Path, typer.Argument(help="Directory of the refreshed pool.")],
+    config: Annotated[Path, typer.Option(help="The validator's TOML: its data, pool and key.")],
+    paths: Annotated[list[str] | None, typer.Argument(help="Newer text: files or directories, each as PATH or SOURCE=PATH.")] = None,
+    source: Annotated[Origin, typer.Option(help="The text: of this Python, of files, or streamed from the hub.")] = Origin.TEXT,
+    revision: Annotated[str, typer.Option(help="Commit, branch or tag of the data set on the hub.")] = "main",
+    subset: Annotated[str, typer.Option(help="Configuration of the data set on the hub.")] = FINEWEB_SUBSET,
+    documents: Annotated[int | None, typer.Option(min=1, help="Documents to take from the hub; by default all.")] = None,
+    hidden_fraction: Annotated[float, typer.Option(min=0.0, max=1.0, help="As the pool was prepared.")] = HIDDEN_FRACTION,
+    validation_fraction: Annotated[float, typer.Option(min=0.0, max=1.0, help="As the pool was prepared.")] = VALIDATION_FRACTION,
+    json: JsonOption = False,
+) -> None:
+    """Replace a tenth of the hidden pool by newer text, in another directory.
+
+    The new commitment takes effect when the Rules name it; until then go on with the old pool.
+    """
+    node = load_config(config)
+    if node.hidden is None or node.hidden_key is None:
+        raise ConfigurationError(f"{config} names no `hidden` and `hidden_key`")
+    rules = load_profile(node.profile).rules.data
+    old = open_pool(node.hidden, key=node.hidden_key, expect=rules.hidden_commitment)
+    new = refresh(
+        out,
+        old,
+        public=open_data(node.data, expect=rules.manifest),
+        documents=_corpus(source, paths or [], subset, revision, documents).documents(0),
+        fractions=Fractions(hidden=hidden_fraction, validation=validation_fraction),
+    )
+    changes = verify_refresh(old.commitment, old.leaves, new, read_leaves(out, new))
+    emit(
+        {"hidden": out, "commitment": new.digest().hex(), "stayed": {one.shard: len(one.stayed) for one in changes}},
+        [
+            f"refreshed pool: {out}, refresh {new.refresh} of commitment {old.commitment.digest().hex()}",
+            *(f"shard {one.shard}: {len(one.stayed):,} documents stayed, {len(one.added):,} are new" for one in changes),
+            f"commitment: {new.digest().hex()}",
+        ],
+        as_json=json,
+    )
+
+
 @app.command("verify")
 def verify_command(
     directory: Annotated[list[Path] | None, typer.Argument(help="Public data or hidden pools; by default those of --config.")] = None,
     config: Annotated[Path | None, typer.Option(help="A node's TOML: check that these are the data that its Rules name.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Key of the hidden pools; by default beside each, or that of --config.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Check every byte of prepared data against its manifest; exit 1 says what differs."""
-    wanted = _wanted(directory or [], config)
-    found = {place: verify(place, expect=expect) for place, expect in wanted.items()}
+    """Check every byte of prepared data against its manifest; exit 1 says what differs.
+
+    A hidden pool is opened with its key, and every document compared with the commitment.
+    """
+    wanted = _wanted(directory or [], config, key)
+    found = {place: verify(place, expect=one.expect, key=one.key) for place, one in wanted.items()}
     value: dict[str, Any] = {
         str(place): [{"file": one.file, "problem": one.problem} for one in findings] for place, findings in found.items()
     }
@@ -134,15 +205,23 @@ def verify_command(
     raise typer.Exit(Exit.NEGATIVE if any(found.values()) else Exit.OK)
 
 
-def _wanted(directories: list[Path], config: Path | None) -> dict[Path, bytes | None]:
-    """Return directory -> digest that its manifest must have, None for any."""
-    wanted: dict[Path, bytes | None] = dict.fromkeys(directories)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What a directory is compared with."""
+
+    expect: bytes | None
+    """Digest that its manifest must have, None for any."""
+    key: Path | None
+
+
+def _wanted(directories: list[Path], config: Path | None, key: Path | None) -> dict[Path, _Wanted]:
+    wanted = {place: _Wanted(expect=None, key=key) for place in directories}
     if config is not None:
         node = load_config(config)
         rules = load_profile(node.profile).rules.data
-        wanted[node.data] = rules.manifest
+        wanted[node.data] = _Wanted(expect=rules.manifest, key=None)
         if node.hidden is not None:
-            wanted[node.hidden] = rules.hidden_commitment
+            wanted[node.hidden] = _Wanted(expect=rules.hidden_commitment, key=key or node.hidden_key)
     if not wanted:
         raise ConfigurationError("name a directory to verify, or a node's --config")
     return wanted

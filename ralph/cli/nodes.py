@@ -13,14 +13,17 @@ from ralph.chain.local import LocalChain
 from ralph.chain.wallet import Hotkey, RecordKey
 from ralph.cli.sandboxes import open_sandbox
 from ralph.config import Config, load_profile
-from ralph.data.dataset import DataSet, open_data, open_hidden
+from ralph.data.dataset import DataSet, DocumentSet, open_data
+from ralph.data.pool import open_pool
 from ralph.errors import ConfigurationError
+from ralph.evaluate.active import FIRST_ROTATION, active_subset
 from ralph.executors.local import LocalExecutor
 from ralph.interfaces import Sandbox
 from ralph.judge.sequential import check
 from ralph.miner.services import MinerServices
 from ralph.protocol.network import NetworkProfile
 from ralph.protocol.patch import RecipeTree
+from ralph.protocol.pool import ShardName
 from ralph.records.events import EventTable
 from ralph.repository.genesis import genesis_recipe
 from ralph.repository.git import RecipeRepository
@@ -29,6 +32,9 @@ from ralph.train.environment import describe
 from ralph.validator.services import Services
 
 logger = logging.getLogger(__name__)
+
+SCORED_SHARD: ShardName = "screen"
+"""Every stage is scored on this shard in this release; the shards that confirm and audit stay sealed."""
 
 
 def open_profile(config: Config) -> NetworkProfile:
@@ -77,15 +83,39 @@ def open_public_data(config: Config, profile: NetworkProfile) -> DataSet:
     return open_data(config.data, expect=profile.rules.data.manifest)
 
 
+def open_hidden_documents(config: Config, profile: NetworkProfile, data: DataSet) -> DocumentSet:
+    """Open the shard of the validator's hidden pool that is scored. Raises ConfigurationError with the key that is missing."""
+    if config.hidden is None or config.hidden_key is None:
+        raise ConfigurationError("a validator needs `hidden` and `hidden_key` in its configuration")
+    pool = open_pool(config.hidden, key=config.hidden_key, expect=profile.rules.data.hidden_commitment)
+    return pool.documents(SCORED_SHARD, data)
+
+
+def active_documents(documents: DocumentSet, profile: NetworkProfile, *, hotkey: str) -> DocumentSet:
+    """Return the documents that are scored: rotation 0, drawn with the hash of the chain's genesis block.
+
+    That hash is known before any measurement, but also to whoever makes the pool. Nothing rotates yet.
+    """
+    places = active_subset(
+        beacon=profile.chain,
+        hotkey=hotkey,
+        shard=SCORED_SHARD,
+        rotation=FIRST_ROTATION,
+        documents=len(documents),
+        count=profile.rules.evaluation.documents,
+    )
+    return documents.select(places)
+
+
 async def validator_services(config: Config, sandbox: Sandbox) -> Services:
     """Build a validator over a sandbox. Raises ConfigurationError with the key that is missing."""
-    if config.hidden is None or config.keys.record_key is None:
-        raise ConfigurationError("a validator needs `hidden` and `keys.record_key` in its configuration")
+    if config.keys.record_key is None:
+        raise ConfigurationError("a validator needs `hidden`, `hidden_key` and `keys.record_key` in its configuration")
     profile = open_profile(config)
     rules, genesis, hotkey = profile.rules, open_genesis(profile), open_hotkey(config)
     data = open_public_data(config, profile)
     rung = rules.rung(rules.crown.rung)
-    hidden = open_hidden(config.hidden, expect=rules.data.hidden_commitment, tokenizer=data.manifest.tokenizer.sha256)
+    hidden = active_documents(open_hidden_documents(config, profile, data), profile, hotkey=hotkey.key_id)
     return Services(
         profile=profile,
         chain=await open_chain(config, profile, hotkey, participant=f"validator {hotkey.key_id}"),
@@ -96,7 +126,7 @@ async def validator_services(config: Config, sandbox: Sandbox) -> Services:
         events=EventTable.open(config.state / "events.sqlite"),
         repository=RecipeRepository.create(config.state / "recipe.git", genesis),
         data=data,
-        hidden=hidden.rows(rules.evaluation.documents, rung.sequence),
+        hidden=hidden.rows(None, rung.sequence),
         hotkey=hotkey,
         record_key=RecordKey.load(config.keys.record_key),
         genesis=genesis,

@@ -13,12 +13,15 @@ from pathlib import Path
 from ralph.chain.local import LocalChain
 from ralph.chain.wallet import Hotkey, RecordKey
 from ralph.cli.errors import next_step
-from ralph.cli.nodes import open_genesis, open_profile
+from ralph.cli.nodes import SCORED_SHARD, open_genesis, open_profile
 from ralph.cli.sandboxes import open_sandbox
 from ralph.config import Config, Launcher
+from ralph.data.shards import pool_commitment
 from ralph.data.verify import verify
 from ralph.errors import ConfigurationError, RalphError
+from ralph.evaluate.active import active_count
 from ralph.interfaces import Head
+from ralph.protocol.rules import Rules
 from ralph.sandbox.preflight import run_preflight
 
 MIN_PYTHON = (3, 11)
@@ -145,7 +148,7 @@ def node(config: Config) -> Iterator[Probe]:
     yield _loaded("recipe", lambda: f"the genesis recipe is {open_genesis(profile).digest().hex()[:16]}")
     yield from _data("data", config.data, profile.rules.data.manifest)
     if config.hidden is not None:
-        yield from _data("hidden", config.hidden, profile.rules.data.hidden_commitment)
+        yield from _hidden(config.hidden, config.hidden_key, profile.rules)
     yield _loaded("hotkey", lambda: Hotkey.load(config.keys.wallets, config.keys.coldkey, config.keys.hotkey).key_id)
     record_key = config.keys.record_key
     if record_key is not None:
@@ -154,9 +157,25 @@ def node(config: Config) -> Iterator[Probe]:
     yield from _chain(config, profile.chain)
 
 
-def _data(name: str, place: Path, expect: bytes) -> Iterator[Probe]:
+def _hidden(place: Path, key: Path | None, rules: Rules) -> Iterator[Probe]:
+    """Open the whole pool, and say when one rotation shows more of a shard than it should."""
+    if key is None:
+        fix = "name the file that `ralph data prepare` wrote beside the pool as `hidden_key`"
+        yield Probe(name="hidden", state=State.FAILED, detail="the configuration names a hidden pool and no key to it", fix=fix)
+        return
+    probes = list(_data("hidden", place, rules.data.hidden_commitment, key=key))
+    yield from probes
+    if any(probe.state is State.FAILED for probe in probes):
+        return
+    documents, used = pool_commitment(place).shard(SCORED_SHARD).documents, rules.evaluation.documents
+    if used > active_count(documents):
+        detail = f"a rotation scores {used} of the {documents} documents of shard {SCORED_SHARD}; a tenth is meant, which needs more text"
+        yield Probe(name="hidden", state=State.NOTE, detail=detail)
+
+
+def _data(name: str, place: Path, expect: bytes, *, key: Path | None = None) -> Iterator[Probe]:
     try:
-        findings = verify(place, expect=expect)
+        findings = verify(place, expect=expect, key=key)
     except RalphError as error:
         yield _failed(name, error)
         return

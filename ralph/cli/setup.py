@@ -11,9 +11,11 @@ from ralph.chain.producer import create
 from ralph.chain.schema import ChainParameters
 from ralph.chain.wallet import Hotkey, RecordKey, write_coldkey_address
 from ralph.config import Config, Keys, Research, save_config, save_profile
+from ralph.data.layout import MANIFEST
 from ralph.data.partition import Progress
+from ralph.data.poolkey import PoolKey, key_beside
 from ralph.data.prepare import prepare
-from ralph.data.shards import data_manifest, hidden_manifest
+from ralph.data.shards import data_manifest, pool_commitment
 from ralph.protocol.canonical import digest
 from ralph.protocol.network import NetworkProfile, devnet_rules
 from ralph.protocol.rules import Rules
@@ -86,8 +88,7 @@ def set_up(
     home.mkdir(parents=True, exist_ok=True)
     data = data or home / "data"
     public, hidden = data / "public", data / "hidden"
-    if not (public / "manifest.cbor").is_file() or not hidden.is_dir():
-        prepare(public, hidden=hidden, progress=progress)
+    _prepare(public, hidden, secret=derived(seed, "hidden pool"), progress=progress)
     names = [OWNER, VALIDATOR, *(plan.name for plan in miners)]
     hotkeys = {name: _hotkey(home, name, derived(seed, f"hotkey {name}")) for name in names}
     RecordKey.create(home / VALIDATOR / "record.key", seed=derived(seed, "record key"))
@@ -100,7 +101,7 @@ def set_up(
     )
     chain_hash = asyncio.run(_register(home, seed, hotkeys))
     manifest = _manifest_digest(public)
-    pool = hidden_manifest(hidden)
+    pool = pool_commitment(hidden)
     chosen = rules(
         genesis_tree=genesis_recipe().digest(),
         manifest=manifest[0],
@@ -117,6 +118,16 @@ def set_up(
     for plan in (MinerPlan(name=VALIDATOR), *miners):
         save_config(devnet.config(plan.name), _config(devnet, plan, public, hidden))
     return devnet
+
+
+def _prepare(public: Path, hidden: Path, *, secret: bytes, progress: Callable[[Progress], None] | None) -> None:
+    """Prepare data unless there are some with a key to them. The key follows from the seed, so that the commitment repeats."""
+    key = key_beside(hidden)
+    if (public / MANIFEST).is_file() and (hidden / MANIFEST).is_file() and key.is_file():
+        return
+    if not key.exists():
+        PoolKey.create(key, secret=secret)
+    prepare(public, hidden=hidden, key=key, progress=progress)
 
 
 def _manifest_digest(public: Path) -> tuple[bytes, int]:
@@ -154,6 +165,7 @@ def _config(devnet: Devnet, plan: MinerPlan, public: Path, hidden: Path) -> Conf
         store=(devnet.home / "store").absolute(),
         data=public.absolute(),
         hidden=hidden.absolute() if is_validator else None,
+        hidden_key=key_beside(hidden) if is_validator else None,
         validator=None if is_validator else devnet.validator,
         keys=Keys(
             wallets=(state / "wallets").absolute(),

@@ -1,10 +1,10 @@
 """Prepared data, verified and memory-mapped. Needs numpy only.
 
 Training text is a stream of tokens per source; validation and hidden text are documents that become rows
-of one document each. Nothing here is private by itself: who may read a directory is for its permissions.
+of one document each. Hidden documents come from ``ralph.data.pool``, which opens what is sealed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ralph.data.layout import CODE, Index, Tokens, map_file, map_filler, map_shard, map_token_bytes, read_manifest, way_out
 from ralph.errors import ConfigurationError
-from ralph.protocol.data import DataManifest, HiddenManifest
+from ralph.protocol.data import DataManifest
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -104,6 +104,10 @@ class DocumentSet:
     def __len__(self) -> int:
         return int(self.index.size)
 
+    def select(self, places: Sequence[int]) -> "DocumentSet":
+        """Return the documents at these places, in this order."""
+        return replace(self, index=self.index[np.asarray(places, np.int64)])
+
     def filler(self, width: int) -> Int32:
         """Return the padding of ``width`` columns: int32[width]."""
         return np.resize(self.pattern, width).astype(np.int32)
@@ -184,26 +188,3 @@ def open_data(directory: Path, *, expect: bytes) -> DataSet:
         token_bytes=token_bytes,
         validation=validation,
     )
-
-
-def open_hidden(directory: Path, *, expect: bytes, tokenizer: bytes | None = None) -> DocumentSet:
-    """Verify and open the hidden pool.
-
-    Args:
-        directory: The private directory that ``prepare`` wrote.
-        expect: Digest of the HiddenManifest, from Rules.
-        tokenizer: SHA-256 of the tokenizer of the public data; None where there is none to compare with.
-
-    Raises:
-        ConfigurationError: OPS-DATA, missing, other data than expected, or made with another tokenizer.
-        CorruptStateError: OPS-DATA, files that differ from the manifest.
-    """
-    manifest = read_manifest(directory, HiddenManifest, expect=expect)
-    if tokenizer is not None and manifest.tokenizer != tokenizer:
-        detail = f"{directory} was made with tokenizer {manifest.tokenizer.hex()[:16]}, the public data with {tokenizer.hex()[:16]}"
-        raise ConfigurationError(f"{detail}; {way_out(directory)}", code=CODE)
-    token_bytes = map_token_bytes(directory, manifest)
-    names = manifest.source_names
-    tokens, index = map_shard(directory, manifest.documents, token_bytes=token_bytes, sources=len(names))
-    pattern = map_filler(directory, manifest)
-    return DocumentSet(directory=directory, tokens=tokens, index=index, source_names=names, token_bytes=token_bytes, pattern=pattern)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ralph.data.layout import INDEX, TOKEN_DTYPE
-from ralph.data.partition import Entry, Fractions, Progress, split_of
+from ralph.data.partition import Entry, Fractions, Progress, SubPool, pool_of, shard_of, split_of
 from ralph.data.spool import read_leaf
 from ralph.data.tokenizer import Tokenizer, open_tokenizer
 from ralph.errors import CorruptStateError, InfrastructureError
@@ -25,11 +25,11 @@ from ralph.protocol.canonical import envelope, open_envelope
 from ralph.protocol.data import BOS
 from ralph.store.files import replace_file
 
-TAG = "recipe-net/data/part/v1"
+TAG = "recipe-net/data/part/v2"
 MAX_PART_BYTES = 1 << 30
 
 Group = tuple[str, str]
-"""Split and source; the hidden pool and the validation split hold all sources together, as the empty name."""
+"""The split, and of training text its source, of hidden text its shard; the validation split holds all together, as the empty name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,7 @@ class Settings:
     sources: tuple[str, ...]
     """Names by the numbers in the spool."""
     fractions: Fractions
+    sub_pool: SubPool
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -78,7 +79,7 @@ def read_part(path: Path) -> dict[Group, Stretch]:
     except ValueError as error:
         raise CorruptStateError(f"{path} is damaged; remove it and prepare the data again", code="OPS-DATA") from error
     return {
-        (group["split"], group["source"]): Stretch(
+        (group["split"], group["part"]): Stretch(
             tokens=np.frombuffer(group["tokens"], TOKEN_DTYPE), index=np.frombuffer(group["index"], INDEX)
         )
         for group in groups
@@ -97,12 +98,13 @@ class _Job:
         entries = read_leaf(self.bucket, list(settings.sources))
         groups: dict[Group, list[Entry]] = {}
         for entry in entries:
-            split = split_of(entry.digest, settings.fractions)
-            groups.setdefault((split, entry.source if split == "train" else ""), []).append(entry)
-        stretches = {group: _stretch(found, tokenizer, settings) for group, found in sorted(groups.items())}
+            group = _group(entry, settings)
+            if group is not None:
+                groups.setdefault(group, []).append(entry)
+        stretches = {group: stretch_of(found, tokenizer, settings.source_names) for group, found in sorted(groups.items())}
         value = [
-            {"split": split, "source": source, "tokens": stretch.tokens.tobytes(), "index": stretch.index.tobytes()}
-            for (split, source), stretch in stretches.items()
+            {"split": split, "part": part, "tokens": stretch.tokens.tobytes(), "index": stretch.index.tobytes()}
+            for (split, part), stretch in stretches.items()
         ]
         replace_file(self.part, envelope(TAG, value))
         return self.part
@@ -127,7 +129,19 @@ def _mapped(jobs: Sequence[_Job], workers: int) -> Iterator[Path]:
         ) from error
 
 
-def _stretch(entries: Sequence[Entry], tokenizer: Tokenizer, settings: Settings) -> Stretch:
+def _group(entry: Entry, settings: Settings) -> Group | None:
+    """Return where a document goes; None when it is in another validator's pool."""
+    split = split_of(entry.digest, settings.fractions)
+    if split == "train":
+        return split, entry.source
+    if split == "validation":
+        return split, ""
+    mine = pool_of(entry.digest, settings.sub_pool.count) == settings.sub_pool.number
+    return (split, shard_of(entry.digest)) if mine else None
+
+
+def stretch_of(entries: Sequence[Entry], tokenizer: Tokenizer, source_names: Sequence[str]) -> Stretch:
+    """Return documents as tokens and index rows, in the order in which they are given."""
     encoded = [_encoded(entry, tokenizer) for entry in entries]
     lengths = np.array([tokens.size for tokens in encoded], np.int64)
     index = np.zeros(len(entries), INDEX)
@@ -139,7 +153,7 @@ def _stretch(entries: Sequence[Entry], tokenizer: Tokenizer, settings: Settings)
         stream[start : start + tokens.size] = tokens
         record["digest"] = np.frombuffer(entry.digest, np.uint8)
         record["bytes"] = len(entry.text.encode("utf-8"))
-        record["source"] = settings.source_names.index(entry.source)
+        record["source"] = source_names.index(entry.source)
     return Stretch(tokens=stream, index=index)
 
 

@@ -18,24 +18,31 @@ import numpy as np
 import numpy.typing as npt
 
 from ralph.errors import ConfigurationError, CorruptStateError, InfrastructureError, RalphError, UntrustedInputError
-from ralph.protocol.data import MAX_MANIFEST_BYTES, DataManifest, HiddenManifest, Shard, StoredFile
+from ralph.protocol.data import MAX_MANIFEST_BYTES, DataManifest, Shard, StoredFile
+from ralph.protocol.pool import PoolCommitment, ShardName
 
 Tokens = npt.NDArray[np.uint16]
 Index = npt.NDArray[np.void]
-Manifest = TypeVar("Manifest", DataManifest, HiddenManifest)
+Manifest = TypeVar("Manifest", DataManifest, PoolCommitment)
 
 MANIFEST = "manifest.cbor"
+"""A DataManifest, or in the directory of a hidden pool its PoolCommitment."""
 TOKENIZER = "tokenizer.json"
 LENGTHS = "token_bytes.bin"
 FILLER = "filler.bin"
 VALIDATION = "val"
-HIDDEN = "hidden"
+LEAVES = "leaves.cbor"
 CODE = "OPS-DATA"
 
 TOKEN_DTYPE = np.dtype("<u2")
 INDEX = np.dtype([("digest", "u1", (32,)), ("offset", "<u8"), ("tokens", "<u4"), ("bytes", "<u4"), ("source", "<u2")])
 """One record per document: digest of its text, place of its first token (its BOS is the token before),
 tokens, UTF-8 bytes, and the number of its source in the manifest's order. Records are sorted by digest."""
+
+
+def sealed_name(shard: ShardName) -> str:
+    """Return the file of a sealed shard of a hidden pool."""
+    return f"{shard}.sealed"
 
 
 def train_name(source: str, number: int) -> str:
@@ -58,7 +65,7 @@ def read_manifest(directory: Path, kind: type[Manifest], *, expect: bytes | None
 
     Args:
         directory: Where the data is.
-        kind: DataManifest or HiddenManifest.
+        kind: DataManifest or PoolCommitment.
         expect: Digest that the manifest must have; None only where the digest is what one wants to learn.
 
     Raises:
@@ -66,7 +73,7 @@ def read_manifest(directory: Path, kind: type[Manifest], *, expect: bytes | None
         CorruptStateError: OPS-DATA, not a manifest of this release.
     """
     path = directory / MANIFEST
-    with _read_errors(path, directory), path.open("rb") as file:
+    with read_errors(path, directory), path.open("rb") as file:
         data = file.read(MAX_MANIFEST_BYTES + 1)
     found = hashlib.sha256(data).digest()
     if expect is not None and found != expect:
@@ -87,7 +94,7 @@ def map_file(directory: Path, entry: StoredFile) -> npt.NDArray[np.uint8]:
         CorruptStateError: OPS-DATA, another size or another content than the manifest says.
     """
     path = directory / entry.name
-    with _read_errors(path, directory):
+    with read_errors(path, directory):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             status = os.fstat(descriptor)
@@ -118,7 +125,7 @@ def map_shard(directory: Path, shard: Shard, *, token_bytes: npt.NDArray[np.uint
     return tokens, index
 
 
-def map_token_bytes(directory: Path, manifest: DataManifest | HiddenManifest) -> npt.NDArray[np.uint8]:
+def map_token_bytes(directory: Path, manifest: DataManifest) -> npt.NDArray[np.uint8]:
     """Map the table of token lengths: uint8[V]."""
     table = map_file(directory, manifest.token_bytes)
     if table.size != manifest.vocabulary or table[0] != 0:
@@ -127,7 +134,7 @@ def map_token_bytes(directory: Path, manifest: DataManifest | HiddenManifest) ->
     return table
 
 
-def map_filler(directory: Path, manifest: DataManifest | HiddenManifest) -> Tokens:
+def map_filler(directory: Path, manifest: DataManifest) -> Tokens:
     """Map the padding pattern."""
     data = map_file(directory, manifest.filler)
     if data.size < 2 or data.size % 2 or int(data.view(TOKEN_DTYPE).max()) >= manifest.vocabulary:
@@ -137,27 +144,39 @@ def map_filler(directory: Path, manifest: DataManifest | HiddenManifest) -> Toke
 
 def _shard_problem(shard: Shard, tokens: Tokens, index: Index, token_bytes: npt.NDArray[np.uint8], sources: int) -> str | None:
     """Return what is wrong between a shard's manifest entry, its index and its tokens, or None."""
-    lengths = index["tokens"].astype(np.uint64)
-    starts = np.cumsum(lengths + np.uint64(1)) - lengths
-    if tokens.size != shard.token_count + shard.document_count or int(lengths.sum()) != shard.token_count:
+    if tokens.size != shard.token_count + shard.document_count:
         return "the tokens of the documents do not add up"
     if int(index["bytes"].sum(dtype=np.uint64)) != shard.byte_count:
         return "the bytes of the documents do not add up"
+    return places_problem(tokens, index) or bytes_problem(tokens, index, token_bytes, sources)
+
+
+def places_problem(tokens: Tokens, index: Index) -> str | None:
+    """Return what is wrong with where an index says that documents are, or None."""
+    lengths = index["tokens"].astype(np.uint64)
+    starts = np.cumsum(lengths + np.uint64(1)) - lengths
+    if tokens.size != int(lengths.sum()) + index.size:
+        return "the tokens of the documents do not add up"
     if not np.array_equal(starts, index["offset"]):
         return "the offsets are not where the documents begin"
+    return None
+
+
+def bytes_problem(tokens: Tokens, index: Index, token_bytes: npt.NDArray[np.uint8], sources: int) -> str | None:
+    """Return what is wrong with the tokens, sources and sizes of documents that are in their places, or None."""
+    starts = index["offset"].astype(np.int64)
     if index.size and int(index["source"].max()) >= sources:
         return "a document is of a source that does not exist"
     if tokens.size and int(tokens.max()) >= token_bytes.size:
         return "a token is outside the vocabulary"
-    if index.size and not np.array_equal(
-        np.add.reduceat(token_bytes[tokens], (starts - 1).astype(np.int64), dtype=np.int64), index["bytes"]
-    ):
+    if index.size and not np.array_equal(np.add.reduceat(token_bytes[tokens], starts - 1, dtype=np.int64), index["bytes"]):
         return "the bytes of a document are not the bytes of its tokens"
     return None
 
 
 @contextmanager
-def _read_errors(path: Path, directory: Path) -> Iterator[None]:
+def read_errors(path: Path, directory: Path) -> Iterator[None]:
+    """Turn failures of reading a file of ``directory`` into what they mean: a setting, or our disk."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:

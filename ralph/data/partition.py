@@ -1,7 +1,8 @@
 """Which document goes where: a pure function of its text.
 
-Each distinct text belongs to exactly one split for ever, so no text of the hidden pool is ever in training
-or validation, also after the corpus has grown. Only exact repeats are found: two texts that differ in one
+Each distinct text belongs to exactly one split for ever, so no text of a hidden pool is ever in training
+or validation, also after the corpus has grown; and a hidden text belongs to exactly one of K pools and to one of its
+shards, so no two validators' pools share a document. Only exact repeats are found: two texts that differ in one
 character may land on both sides.
 """
 
@@ -9,12 +10,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ralph.protocol.canonical import digest
+from ralph.protocol.pool import ShardName
 
 DOCUMENT_TAG = "recipe-net/document/v1"
 SPLIT_TAG = "recipe-net/document-split/v1"
+POOL_TAG = "recipe-net/document-pool/v1"
+SHARD_TAG = "recipe-net/document-shard/v1"
 HIDDEN_FRACTION = 0.36
 """Of the 8,400 to 9,000 documents of a standard library (Python 3.10 to 3.13) this hides 3,050 to 3,270."""
 VALIDATION_FRACTION = 0.05
+SHARD_QUARTERS: tuple[ShardName, ShardName, ShardName, ShardName] = ("screen", "screen", "confirm", "audit")
+"""Half of a pool screens, for that is what every measurement draws from; a quarter each confirms and audits."""
 PROGRESS_EVERY = 250
 
 Split = Literal["train", "validation", "hidden"]
@@ -48,6 +54,14 @@ class Fractions:
     validation: float = VALIDATION_FRACTION
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubPool:
+    """Pool k of K, from 0. K and the track's corpus are the same for all validators; k is one validator's own."""
+
+    number: int = 0
+    count: int = 1
+
+
 def document_digest(text: str) -> bytes:
     """Return the digest that names a document and decides its split and its place."""
     return digest(DOCUMENT_TAG, text)
@@ -59,6 +73,16 @@ def split_of(document: bytes, fractions: Fractions) -> Split:
     if share < fractions.hidden:
         return "hidden"
     return "validation" if share < fractions.hidden + fractions.validation else "train"
+
+
+def pool_of(document: bytes, count: int) -> int:
+    """Return which of ``count`` pools a hidden document belongs to."""
+    return int.from_bytes(digest(POOL_TAG, document)[:8], "big") % count
+
+
+def shard_of(document: bytes) -> ShardName:
+    """Return the shard of its pool that a hidden document belongs to."""
+    return SHARD_QUARTERS[digest(SHARD_TAG, document)[0] % len(SHARD_QUARTERS)]
 
 
 def has_utf8(text: str) -> bool:

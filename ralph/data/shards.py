@@ -2,23 +2,26 @@
 
 from pathlib import Path
 
-from ralph.data.dataset import DataSet, DocumentSet, Rows, open_data, open_hidden
+from ralph.data.dataset import DataSet, DocumentSet, Rows, open_data
 from ralph.data.layout import read_manifest
 from ralph.data.partition import Progress
+from ralph.data.pool import HiddenPool, open_pool
 from ralph.data.prepare import prepare
-from ralph.protocol.data import DataManifest, HiddenManifest
+from ralph.protocol.data import DataManifest
+from ralph.protocol.pool import PoolCommitment
 
 __all__ = [
     "DataManifest",
     "DataSet",
     "DocumentSet",
-    "HiddenManifest",
+    "HiddenPool",
+    "PoolCommitment",
     "Progress",
     "Rows",
     "data_manifest",
-    "hidden_manifest",
     "open_data",
-    "open_hidden",
+    "open_pool",
+    "pool_commitment",
     "prepare",
 ]
 
@@ -28,6 +31,6 @@ def data_manifest(directory: Path) -> DataManifest:
     return read_manifest(directory, DataManifest)
 
 
-def hidden_manifest(directory: Path) -> HiddenManifest:
-    """Read the manifest of a hidden pool as it is there; its digest is the commitment in Rules."""
-    return read_manifest(directory, HiddenManifest)
+def pool_commitment(directory: Path) -> PoolCommitment:
+    """Read the commitment of a hidden pool as it is there; its digest goes into Rules."""
+    return read_manifest(directory, PoolCommitment)

@@ -1,4 +1,7 @@
-"""Parts to shard files: what was encoded bucket by bucket becomes the few large files that a manifest names."""
+"""Parts to shard files: what was encoded bucket by bucket becomes the few large files that a manifest names.
+
+Hidden text goes to a ``PoolWriter``, which needs to see it a second time.
+"""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -6,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from ralph.data.encode import Group, Stretch, read_part
-from ralph.data.layout import HIDDEN, INDEX, VALIDATION, train_name
-from ralph.data.partition import Split
+from ralph.data.layout import INDEX, VALIDATION, train_name
+from ralph.data.poolwriter import PoolWriter
 from ralph.data.staging import StagedFile, Staging
 from ralph.protocol.data import Shard
+from ralph.protocol.pool import SHARDS, ShardName
 
 SHARD_TOKENS = 100_000_000
 """A training shard ends with the first document past this many tokens."""
@@ -18,8 +22,8 @@ SHARD_TOKENS = 100_000_000
 class Shards:
     """All shards of a preparation, filled part by part in the order of the documents."""
 
-    def __init__(self, public: Staging, private: Staging) -> None:
-        self._public, self._private = public, private
+    def __init__(self, public: Staging, pool: PoolWriter) -> None:
+        self._public, self._pool = public, pool
         self._open: dict[Group, _OpenShard] = {}
         self._finished: dict[Group, list[Shard]] = {}
 
@@ -28,7 +32,11 @@ class Shards:
         for number, part in enumerate(parts):
             report(number)
             for group, stretch in read_part(part).items():
-                self._append(group, stretch)
+                shard = shard_in(group)
+                if shard is None:
+                    self._append(group, stretch)
+                else:
+                    self._pool.note(shard, stretch)
         for group in list(self._open):
             self._finish(group)
 
@@ -36,9 +44,9 @@ class Shards:
         """Return the finished training shards of a source."""
         return tuple(self._finished.get(("train", source), ()))
 
-    def only(self, split: Split) -> Shard | None:
-        """Return the one shard of the validation split or of the hidden pool; None when no document fell there."""
-        return next(iter(self._finished.get((split, ""), ())), None)
+    def validation(self) -> Shard | None:
+        """Return the one shard of the validation split; None when no document fell there."""
+        return next(iter(self._finished.get(("validation", ""), ())), None)
 
     def _append(self, group: Group, stretch: Stretch) -> None:
         while stretch.index.size:
@@ -55,12 +63,27 @@ class Shards:
     def _shard(self, group: Group) -> "_OpenShard":
         if group not in self._open:
             split, source = group
-            names = {"validation": VALIDATION, "hidden": HIDDEN, "train": train_name(source, len(self.train(source)))}
-            self._open[group] = _OpenShard(self._private if split == "hidden" else self._public, names[split])
+            name = train_name(source, len(self.train(source))) if split == "train" else VALIDATION
+            self._open[group] = _OpenShard(self._public, name)
         return self._open[group]
 
     def _finish(self, group: Group) -> None:
         self._finished.setdefault(group, []).append(self._open.pop(group).close())
+
+
+def seal_hidden(parts: Iterable[Path], pool: PoolWriter) -> None:
+    """Hand every hidden document of the parts to a pool that has committed to them."""
+    for part in parts:
+        for group, stretch in read_part(part).items():
+            shard = shard_in(group)
+            if shard is not None:
+                pool.seal(shard, stretch)
+    pool.close()
+
+
+def shard_in(group: Group) -> ShardName | None:
+    """Return the shard of the hidden pool that a group is; None for what is not hidden."""
+    return next((name for name in SHARDS if group == ("hidden", name)), None)
 
 
 class _OpenShard:

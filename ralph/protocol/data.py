@@ -1,8 +1,7 @@
-"""Manifests of the training data and of the hidden pool.
+"""The manifest of the public data.
 
-A manifest names every file of its directory with size and SHA-256, so its own digest fixes all of
-them: the digest of the DataManifest is what Rules name, and the digest of the HiddenManifest is the
-commitment to the hidden pool. A manifest says nothing about where files are; names are plain file
+A manifest names every file of its directory with size and SHA-256, so its own digest, which Rules name, fixes
+all of them. What is said of hidden data is in ``ralph.protocol.pool``. A manifest says nothing about where files are; names are plain file
 names inside one directory, so that no manifest can point outside of it.
 """
 
@@ -122,26 +121,3 @@ class DataManifest(Canonical):
 def merkle_root(files: Iterable[StoredFile]) -> bytes:
     """Return the Merkle root over the entries of ``files``."""
     return tree_hash([file.to_bytes() for file in files])
-
-
-class HiddenManifest(Canonical):
-    """The hidden pool. Its digest is published before anything is drawn from it; the files are not."""
-
-    TAG: ClassVar[str] = "recipe-net/hidden-manifest/v1"
-
-    corpus: str
-    vocabulary: Vocabulary
-    tokenizer: Digest
-    """SHA-256 of the tokenizer that made these tokens."""
-    token_bytes: StoredFile
-    filler: StoredFile
-    source_names: Annotated[tuple[SourceName, ...], Field(min_length=1)]
-    documents: Shard
-
-    def shards(self) -> Iterator[Shard]:
-        """Yield the one shard."""
-        yield self.documents
-
-    def files(self) -> Iterator[StoredFile]:
-        """Yield every file of the directory but the manifest itself."""
-        yield from (self.token_bytes, self.filler, self.documents.tokens, self.documents.index)

@@ -155,7 +155,7 @@ class Anchor(Canonical):
     measurements: Digest | None
     """Set digest of the running round's measurements, on chain before the Record opens them."""
     hidden: Digest
-    """Commitment to the hidden pool."""
+    """Digest of the PoolCommitment: what was hidden, before anything of it is opened."""
     previous: Digest | None
     """Store key of the anchor before this one."""
 

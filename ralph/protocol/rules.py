@@ -98,7 +98,7 @@ class DataRules(Canonical):
     """Digest of the DataManifest: shards, tokenizer, sources."""
     vocabulary: U64
     hidden_commitment: Digest
-    """Digest of the hidden pool's manifest; its documents are with the measuring validators only."""
+    """Digest of the hidden pool's PoolCommitment; its documents are with the measuring validator only."""
 
 
 class EvaluationRules(Canonical):
@@ -107,7 +107,7 @@ class EvaluationRules(Canonical):
     TAG: ClassVar[str] = "recipe-net/rules/evaluation/v1"
 
     documents: U64
-    """Hidden documents scored at each measurement."""
+    """Hidden documents scored at each measurement: a draw from one shard of the pool, a tenth of it where there is enough text."""
     uniform_cells: U64
     weighted_cells: U64
     batch_rows: U64

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ralph.cli.nodes import open_public_data
+from ralph.cli.nodes import open_hidden_documents, open_public_data
 from ralph.config import load_config
-from ralph.data.dataset import open_hidden
 from ralph.errors import RalphError
 from ralph.evaluate.cells import Floats
 from ralph.evaluate.measure import Exam, Revealed, reveal
@@ -61,9 +60,7 @@ class Bout:
         config = load_config(net.config("validator"))
         self.rules, self.data, self.sandbox = net.profile.rules, open_public_data(config, net.profile), BubblewrapSandbox(in_memory=True)
         self.rung, self.folder = self.rules.rung(RUNG), scratch(context, "attacks-recipes")
-        if config.hidden is None:
-            raise ValueError("the validator of a devnet has a hidden pool")
-        self.rows = open_hidden(config.hidden, expect=self.rules.data.hidden_commitment).rows(DOCUMENTS, self.rung.sequence)
+        self.rows = open_hidden_documents(config, net.profile, self.data).rows(DOCUMENTS, self.rung.sequence)
         materialise(genesis_recipe(), self.folder / "honest")
         self.weights = self._trained(TWIN)
         self.king = reveal(self.exam(self.folder / "honest", self._trained(KING), None)).truths

@@ -6,9 +6,8 @@ twin does, so that only its claims can win anything.
 
 import numpy as np
 
-from ralph.cli.nodes import open_public_data
+from ralph.cli.nodes import open_hidden_documents, open_public_data
 from ralph.config import load_config
-from ralph.data.dataset import open_hidden
 from ralph.evaluate.cells import Cells, Floats
 from ralph.evaluate.measure import Exam, reveal
 from ralph.evaluate.redraw import redraw
@@ -34,9 +33,7 @@ def scorer_gain(context: Context) -> list[Figure]:
     config = load_config(net.config("validator"))
     rules, data, sandbox = net.profile.rules, open_public_data(config, net.profile), BubblewrapSandbox()
     rung = rules.rung("C1")
-    if config.hidden is None:
-        raise ValueError("the validator of a devnet has a hidden pool")
-    rows = open_hidden(config.hidden, expect=rules.data.hidden_commitment).rows(DOCUMENTS, rung.sequence)
+    rows = open_hidden_documents(config, net.profile, data).rows(DOCUMENTS, rung.sequence)
     folder = scratch(context, "scorer-recipes")
     trees = {"honest twin": genesis_recipe()} | {name: _peeking(per_mille) for name, per_mille in CHEATS.items()}
     weights = b""

@@ -28,13 +28,14 @@ from ralph.protocol.bundle import LICENCE, RunClaim, manifest_of, run_prefix
 from ralph.protocol.canonical import blob_digest, digest
 from ralph.protocol.lineage import Contest, Throne
 from ralph.protocol.measurement import Measurement, Score, SignedMeasurement, SourceValue, set_digest
+from ralph.protocol.merkle import EMPTY_ROOT
 from ralph.protocol.network import NetworkProfile, devnet_rules
 from ralph.protocol.patch import RecipeTree
 from ralph.protocol.record import Anchor, BeaconRow, CaseRow, KeyEndorsement, Record, SignedRecord, endorsement_name
 from ralph.protocol.rounds import Window, window
 from ralph.protocol.seeds import nonce
 from ralph.protocol.submission import Submission, submission_name
-from ralph.records.log import EMPTY_ROOT, MerkleLog
+from ralph.records.log import MerkleLog
 from ralph.repository.apply import diff
 from ralph.repository.stored import store_tree
 from ralph.repository.trees import materialise

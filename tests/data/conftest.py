@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from ralph.data.corpora import Document, stdlib_documents
-from ralph.data.shards import DataManifest, hidden_manifest, prepare
+from ralph.data.poolkey import key_beside
+from ralph.data.shards import DataManifest, pool_commitment, prepare
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +16,7 @@ class Prepared:
 
     data: Path
     hidden: Path
+    key: Path
     manifest: DataManifest
     digest: bytes
     commitment: bytes
@@ -33,8 +35,15 @@ def documents() -> list[Document]:
 def original(tmp_path_factory: pytest.TempPathFactory, documents: list[Document]) -> Prepared:
     root = tmp_path_factory.mktemp("prepared")
     manifest = prepare(root / "data", hidden=root / "hidden", vocabulary=400, documents=documents)
-    commitment = hidden_manifest(root / "hidden").digest()
-    return Prepared(data=root / "data", hidden=root / "hidden", manifest=manifest, digest=manifest.digest(), commitment=commitment)
+    commitment = pool_commitment(root / "hidden").digest()
+    return Prepared(
+        data=root / "data",
+        hidden=root / "hidden",
+        key=key_beside(root / "hidden"),
+        manifest=manifest,
+        digest=manifest.digest(),
+        commitment=commitment,
+    )
 
 
 @pytest.fixture
@@ -43,4 +52,5 @@ def prepared(tmp_path: Path, original: Prepared) -> Prepared:
     root = tmp_path / "prepared"
     shutil.copytree(original.data, root / "data")
     shutil.copytree(original.hidden, root / "hidden")
-    return replace(original, data=root / "data", hidden=root / "hidden")
+    shutil.copy2(original.key, root / "hidden.key")
+    return replace(original, data=root / "data", hidden=root / "hidden", key=root / "hidden.key")

@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ralph.data.dataset import DataSet, DocumentSet, Rows, open_data, open_hidden
+from ralph.data.dataset import DataSet, Rows, open_data
 from ralph.data.layout import MANIFEST
 from ralph.data.tokenizer import open_tokenizer
 from ralph.errors import ConfigurationError, CorruptStateError, RalphError
 from ralph.protocol.canonical import blob_digest, envelope
-from ralph.protocol.data import BOS, DataManifest, HiddenManifest
+from ralph.protocol.data import BOS, DataManifest
 from tests.evaluate.material import every
 
 from .conftest import Prepared
@@ -47,10 +47,10 @@ def test_padding_is_the_public_pattern_by_column(prepared: Prepared) -> None:
 
 
 def test_the_first_rows_are_the_same_whatever_the_count(prepared: Prepared) -> None:
-    hidden = open_hidden(prepared.hidden, expect=prepared.commitment)
-    few, all_rows = hidden.rows(10, 16), hidden.rows(None, 16)
+    validation = opened(prepared).validation
+    few, all_rows = validation.rows(10, 16), validation.rows(None, 16)
     assert np.array_equal(every(few), every(all_rows)[:10])
-    digests = [row.tobytes() for row in hidden.index["digest"]]
+    digests = [row.tobytes() for row in validation.index["digest"]]
     assert digests == sorted(digests)
     assert few.sources == all_rows.sources[:10]
 
@@ -131,26 +131,9 @@ def test_every_damaged_file_is_refused_by_name_before_use(
     opened(prepared)
 
 
-@pytest.mark.parametrize("name", ["hidden.bin", "hidden.index", "token_bytes.bin", "filler.bin"])
-def test_every_damaged_file_of_the_hidden_pool_is_refused_by_name(prepared: Prepared, name: str) -> None:
-    flip(prepared.hidden / name)
-    with pytest.raises(CorruptStateError, match=name):
-        open_hidden(prepared.hidden, expect=prepared.commitment)
-
-
 def test_other_data_than_the_rules_name_are_refused(prepared: Prepared) -> None:
     with pytest.raises(ConfigurationError, match="is expected") as caught:
         open_data(prepared.data, expect=bytes(32))
-    assert caught.value.code == "OPS-DATA"
-    with pytest.raises(ConfigurationError, match="is expected"):
-        open_hidden(prepared.hidden, expect=bytes(32))
-
-
-def test_a_pool_made_with_another_tokenizer_is_refused(prepared: Prepared) -> None:
-    good = prepared.manifest.tokenizer.sha256
-    assert isinstance(open_hidden(prepared.hidden, expect=prepared.commitment, tokenizer=good), DocumentSet)
-    with pytest.raises(ConfigurationError, match="tokenizer") as caught:
-        open_hidden(prepared.hidden, expect=prepared.commitment, tokenizer=bytes(32))
     assert caught.value.code == "OPS-DATA"
 
 
@@ -183,8 +166,3 @@ def test_a_manifest_that_lies_about_its_documents_is_refused(prepared: Prepared)
         with pytest.raises(CorruptStateError) as caught:
             open_data(prepared.data, expect=manifest.digest())
         assert caught.value.code == "OPS-DATA"
-
-
-def test_a_public_manifest_is_no_hidden_manifest(prepared: Prepared) -> None:
-    with pytest.raises(CorruptStateError, match=HiddenManifest.__name__):
-        open_hidden(prepared.data, expect=prepared.digest)

@@ -50,7 +50,7 @@ def corpus(root: Path) -> TextFiles:
 
 
 def test_a_preparation_killed_at_every_stage_makes_the_same_bytes_and_nothing_twice(root: Path) -> None:
-    undisturbed = prepare(root / "a", hidden=root / "b", vocabulary=300, corpus=corpus(root))
+    undisturbed = prepare(root / "a", hidden=root / "b", key=root / "hidden.key", vocabulary=300, corpus=corpus(root))
     steps = [run(root, until) for until in (("read", 2), ("tokenizer", 1), ("encode", 5), ("write", 2), None)]
     manifest = (root / "data" / "manifest.cbor").read_bytes()
     assert manifest == undisturbed.to_bytes()
@@ -60,7 +60,7 @@ def test_a_preparation_killed_at_every_stage_makes_the_same_bytes_and_nothing_tw
     assert steps[3][0][0] == "encode"
     assert steps[3][0][1] >= 3  # buckets that were finished are not encoded again
     assert {stage for stage, _ in steps[4]} == {"encode", "write"}
-    assert {path.name for path in root.iterdir()} == {"text", "data", "hidden", "a", "b"}
+    assert {path.name for path in root.iterdir()} == {"text", "data", "hidden", "hidden.key", "a", "b"}
 
 
 def test_unfinished_work_is_for_its_owner_only_and_goes_when_the_plan_changes(root: Path) -> None:

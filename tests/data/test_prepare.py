@@ -14,10 +14,11 @@ import pytest
 from ralph.data.corpora import Document
 from ralph.data.layout import map_shard, map_token_bytes
 from ralph.data.partition import Progress, document_digest
-from ralph.data.shards import DataManifest, data_manifest, hidden_manifest, open_data, open_hidden, prepare
+from ralph.data.shards import DataManifest, data_manifest, open_data, open_pool, pool_commitment, prepare
 from ralph.data.tokenizer import open_tokenizer
 from ralph.data.verify import shared_documents, verify
 from ralph.errors import ConfigurationError, InfrastructureError
+from ralph.protocol.pool import SHARDS
 
 from .conftest import Prepared
 
@@ -26,10 +27,33 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
-def test_two_preparations_of_the_same_documents_are_byte_identical(tmp_path: Path, documents: list[Document]) -> None:
+def test_two_preparations_of_the_same_documents_with_one_key_are_the_same_but_for_how_they_are_sealed(
+    tmp_path: Path, documents: list[Document]
+) -> None:
+    key = tmp_path / "key"
     for name in ("one", "two"):
-        prepare(tmp_path / name / "data", hidden=tmp_path / name / "hidden", vocabulary=400, documents=iter(documents))
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+        prepare(tmp_path / name / "data", hidden=tmp_path / name / "hidden", vocabulary=400, documents=iter(documents), key=key)
+    one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
+    sealed = {f"hidden/{name}.sealed" for name in SHARDS}
+    assert {name for name in one if one[name] != two[name]} == sealed
+    assert one.keys() == two.keys()
+    assert {name: len(one[name]) for name in sealed} == {name: len(two[name]) for name in sealed}
+
+
+def test_another_key_commits_to_the_same_documents_under_other_leaves(
+    tmp_path: Path, documents: list[Document], prepared: Prepared
+) -> None:
+    prepare(tmp_path / "b" / "data", hidden=tmp_path / "b" / "hidden", vocabulary=400, documents=documents)
+    one, two = pool_commitment(prepared.hidden), pool_commitment(tmp_path / "b" / "hidden")
+    assert [shard.sources for shard in one.shards] == [shard.sources for shard in two.shards]
+    assert not {shard.root for shard in one.shards} & {shard.root for shard in two.shards}
+
+
+def test_a_new_preparation_uses_the_key_that_is_there(tmp_path: Path, documents: list[Document], prepared: Prepared) -> None:
+    secret = prepared.key.read_bytes()
+    prepare(prepared.data, hidden=prepared.hidden, vocabulary=400, documents=documents)
+    assert prepared.key.read_bytes() == secret
+    assert pool_commitment(prepared.hidden).digest() == prepared.commitment
 
 
 def test_the_order_in_which_documents_arrive_does_not_matter(tmp_path: Path, documents: list[Document], prepared: Prepared) -> None:
@@ -40,35 +64,36 @@ def test_the_order_in_which_documents_arrive_does_not_matter(tmp_path: Path, doc
 def test_every_distinct_document_is_in_exactly_one_split_under_the_digest_of_its_text(
     documents: list[Document], prepared: Prepared
 ) -> None:
-    hidden = hidden_manifest(prepared.hidden)
+    pool = open_pool(prepared.hidden, key=prepared.key, expect=prepared.commitment)
     tokenizer = open_tokenizer((prepared.data / "tokenizer.json").read_bytes(), vocabulary=400)
     found: list[bytes] = []
-    for directory, manifest in ((prepared.data, prepared.manifest), (prepared.hidden, hidden)):
-        token_bytes = map_token_bytes(directory, manifest)
-        for shard in manifest.shards():
-            tokens, index = map_shard(directory, shard, token_bytes=token_bytes, sources=len(manifest.source_names))
-            for record in index:
-                start = int(record["offset"])
-                text = tokenizer.decode(tokens[start : start + int(record["tokens"])])
-                assert document_digest(text) == record["digest"].tobytes()
-                assert len(text.encode()) == record["bytes"]
-                found.append(document_digest(text))
+    token_bytes = map_token_bytes(prepared.data, prepared.manifest)
+    public = [map_shard(prepared.data, shard, token_bytes=token_bytes, sources=2) for shard in prepared.manifest.shards()]
+    hidden = [(contents.tokens, contents.index) for contents in map(pool.contents, SHARDS)]
+    for tokens, index in [*public, *hidden]:
+        for record in index:
+            start = int(record["offset"])
+            text = tokenizer.decode(tokens[start : start + int(record["tokens"])])
+            assert document_digest(text) == record["digest"].tobytes()
+            assert len(text.encode()) == record["bytes"]
+            found.append(document_digest(text))
     assert sorted(found) == sorted({document_digest(document.text) for document in documents})
     assert shared_documents(prepared.data, prepared.hidden) == 0
 
 
 def test_the_hidden_pool_is_for_its_owner_only(prepared: Prepared) -> None:
     assert stat.S_IMODE(prepared.hidden.stat().st_mode) == 0o700
-    assert {stat.S_IMODE(path.stat().st_mode) for path in prepared.hidden.iterdir()} == {0o600}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in [prepared.key, *prepared.hidden.iterdir()]} == {0o600}
 
 
 def test_the_same_text_in_two_sources_counts_once(tmp_path: Path, documents: list[Document], prepared: Prepared) -> None:
     copies = [Document(source="copies", text=document.text) for document in documents]
-    manifest = prepare(tmp_path / "b" / "data", hidden=tmp_path / "b" / "hidden", vocabulary=400, documents=[*documents, *copies])
+    hidden = tmp_path / "b" / "hidden"
+    manifest = prepare(tmp_path / "b" / "data", hidden=hidden, vocabulary=400, documents=[*documents, *copies], key=prepared.key)
     counts = {source.name: sum(shard.document_count for shard in source.shards) for source in manifest.sources}
     before = {source.name: sum(shard.document_count for shard in source.shards) for source in prepared.manifest.sources}
     assert counts == {**before, "copies": 0}
-    assert hidden_manifest(tmp_path / "b" / "hidden").documents.tokens == hidden_manifest(prepared.hidden).documents.tokens
+    assert [shard.root for shard in pool_commitment(hidden).shards] == [shard.root for shard in pool_commitment(prepared.hidden).shards]
 
 
 def test_a_text_without_utf8_and_an_empty_one_are_left_out(tmp_path: Path, documents: list[Document], prepared: Prepared) -> None:
@@ -99,7 +124,7 @@ def test_a_new_preparation_replaces_an_old_one(documents: list[Document], prepar
     manifest = prepare(prepared.data, hidden=prepared.hidden, vocabulary=300, documents=documents)
     assert manifest.vocabulary == 300
     assert verify(prepared.data, expect=manifest.digest()) == []
-    assert {path.name for path in prepared.data.parent.iterdir()} == {"data", "hidden"}
+    assert {path.name for path in prepared.data.parent.iterdir()} == {"data", "hidden", "hidden.key"}
 
 
 @pytest.mark.parametrize("stage", ["read", "tokenizer", "encode", "write"])
@@ -113,7 +138,7 @@ def test_an_interrupted_preparation_leaves_the_old_data_and_nothing_else(documen
     with pytest.raises(KeyboardInterrupt):
         prepare(prepared.data, hidden=prepared.hidden, vocabulary=300, documents=documents, progress=interrupt)
     assert contents(prepared.data.parent) == before
-    assert {path.name for path in prepared.data.parent.iterdir()} == {"data", "hidden"}
+    assert {path.name for path in prepared.data.parent.iterdir()} == {"data", "hidden", "hidden.key"}
 
 
 SLOW_PREPARE = """
@@ -153,7 +178,7 @@ def test_a_killed_preparation_leaves_no_data_and_the_next_one_clears_up(tmp_path
     manifest = prepare(tmp_path / "data", hidden=tmp_path / "hidden", vocabulary=400, documents=documents)
     assert verify(tmp_path / "data", expect=manifest.digest()) == []
     assert verify(tmp_path / "hidden") == []
-    assert {path.name for path in tmp_path.iterdir()} == {"data", "hidden"}
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "hidden", "hidden.key"}
 
 
 def test_a_second_preparation_of_the_same_directory_is_refused_while_the_first_one_runs(tmp_path: Path, documents: list[Document]) -> None:
@@ -239,15 +264,15 @@ def test_a_full_disk_is_ours_and_leaves_nothing(
 
 def test_the_standard_library_is_large_enough_and_counts_true_bytes(tmp_path: Path) -> None:
     manifest: DataManifest = prepare(tmp_path / "data", hidden=tmp_path / "hidden")
-    hidden = hidden_manifest(tmp_path / "hidden")
+    hidden = pool_commitment(tmp_path / "hidden")
     assert data_manifest(tmp_path / "data") == manifest
     assert manifest.source_names == ("code", "docs")
     assert sum(shard.token_count for source in manifest.sources for shard in source.shards) >= 1_000_000
-    assert hidden.documents.document_count >= 2500
+    assert sum(shard.documents for shard in hidden.shards) >= 2500
+    assert hidden.shard("screen").documents >= 1400
     assert manifest.validation.document_count >= 200
     assert shared_documents(tmp_path / "data", tmp_path / "hidden") == 0
-    pool = open_hidden(tmp_path / "hidden", expect=hidden.digest(), tokenizer=manifest.tokenizer.sha256)
-    assert int(pool.index["bytes"].sum()) == hidden.documents.byte_count
-    rows = pool.rows(2500, 64)
+    pool = open_pool(tmp_path / "hidden", key=tmp_path / "hidden.key", expect=hidden.digest())
+    rows = pool.documents("screen", open_data(tmp_path / "data", expect=manifest.digest())).rows(1400, 64)
     assert set(rows.sources) == {"code", "docs"}
     assert rows.lengths.mean() > 60

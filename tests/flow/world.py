@@ -52,7 +52,7 @@ def small_rules(*, genesis_tree: bytes, manifest: bytes, vocabulary: int, hidden
         }
     )
     evaluation = rules.evaluation.model_copy(update={"documents": 96, "uniform_cells": 128, "weighted_cells": 32, "batch_rows": 32})
-    guards = rules.guards.model_copy(update={"min_documents": 8, "source_margin_sigmas": 2.0})
+    guards = rules.guards.model_copy(update={"min_documents": 6, "source_margin_sigmas": 2.0})
     return rules.model_copy(update={"ladder": (rung,), "crown": crown, "evaluation": evaluation, "guards": guards})
 
 

@@ -7,15 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ralph.errors import CorruptStateError
-from ralph.records.log import (
-    EMPTY_ROOT,
-    MAX_SIZE,
-    MerkleLog,
-    leaf_hash,
-    node_hash,
-    verify_consistency,
-    verify_inclusion,
-)
+from ralph.protocol.merkle import EMPTY_ROOT, MAX_SIZE, leaf_hash, node_hash, verify_consistency, verify_inclusion
+from ralph.records.log import MerkleLog
 
 # The reference vectors of Certificate Transparency (RFC 6962): eight leaves, the roots of their prefixes, proofs.
 LEAVES = [
