@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ralph.data.dataset import DataSet, Rows
 from ralph.errors import CorruptStateError
-from ralph.evaluate.measure import score
+from ralph.evaluate.measure import Exam, score
 from ralph.interfaces import Sandbox
 from ralph.protocol.canonical import digest
 from ralph.protocol.rules import EvaluationRules
@@ -46,7 +46,7 @@ class Snapshots:
             for tensor in state
             if tensor.name.startswith(MODEL)
         ]
-        measured = score(
+        exam = Exam(
             sandbox=self._sandbox,
             recipe=self._job.recipe,
             weights=safetensors.dump(model),
@@ -61,10 +61,10 @@ class Snapshots:
             ),
             vocabulary=self._data.vocabulary,
             rows=self._rows,
-            token_bytes=self._data.token_bytes,
             key=digest(KEY_TAG, {"seed": self._job.seed, "step": boundary.step}),
-            king_losses=None,
+            king=None,
         )
+        measured = score(exam, self._data.token_bytes)
         self.found[boundary.step] = measured.val_bpb
         replace_file(self._path, (json.dumps({str(step): value for step, value in self.found.items()}, indent=2) + "\n").encode())
 

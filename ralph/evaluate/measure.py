@@ -47,92 +47,36 @@ SEED = 0
 """Scoring draws nothing; both phases are seeded alike."""
 
 
-def score(
-    *,
-    sandbox: Sandbox,
-    recipe: Path,
-    weights: bytes,
-    rung: Rung,
-    rules: EvaluationRules,
-    vocabulary: int,
-    rows: Rows,
-    token_bytes: NDArray[np.uint8],
-    key: bytes,
-    king_losses: Floats | None,
-    scratch: Path | None = None,
-) -> Score:
+def score(exam: "Exam", token_bytes: NDArray[np.uint8]) -> Score:
     """Measure a model from its recipe and weights.
 
     Args:
-        sandbox: Where the recipe's code runs.
-        recipe: A materialised recipe tree.
-        weights: The model's safetensors file, foreign bytes.
-        rung: Shape and limits.
-        rules: Numbers of probes, batch shape, tolerance.
-        vocabulary: Number of token ids V.
-        rows: N documents of T + 1 tokens; T is the rung's sequence.
+        exam: What is measured.
         token_bytes: uint8[V].
-        key: 32 secret bytes that no worker and no miner sees; fresh for every measurement.
-        king_losses: float64[C] the king's claims on the same cells, which the weighted draws compare with; None for the king.
-        scratch: Directory of the files that claims lie in; None for the system's, which on some machines is in memory.
 
     Raises:
         UntrustedInputError: ``FRD-CLAIM``, ``RUN-NAN``, ``RUN-SHAPE`` and what else a worker may do wrong.
         InfrastructureError: ``OPS-NUMERIC`` for a difference that does not repeat.
     """
-    exam = Exam(
-        sandbox=sandbox,
-        recipe=recipe,
-        weights=weights,
-        rung=rung,
-        rules=rules,
-        vocabulary=vocabulary,
-        rows=rows,
-        key=key,
-        king=king_losses,
-        scratch=scratch,
-    )
     with exam.start() as first, exam.start() as second:
         claims = exam.claims(first)
         audited = exam.audit(claims, second)
-    return assemble(audited, rows, tau=rules.tau_nats, token_bytes=token_bytes, worker_cpu_s=exam.worker_cpu_s)
+    return _assembled(exam, audited, token_bytes)
 
 
-def audit(
-    claims: Floats,
-    *,
-    sandbox: Sandbox,
-    recipe: Path,
-    weights: bytes,
-    rung: Rung,
-    rules: EvaluationRules,
-    vocabulary: int,
-    rows: Rows,
-    token_bytes: NDArray[np.uint8],
-    key: bytes,
-    king_losses: Floats | None,
-    scratch: Path | None = None,
-) -> Score:
+def audit(claims: Floats, exam: "Exam", token_bytes: NDArray[np.uint8]) -> Score:
     """Measure a model whose claims are frozen already and whose claiming sandbox is destroyed.
 
     ``claims`` is float64[C] from ``ralph.evaluate.claims.collect`` with the same rows, batch shape and key; everything else
     is as for ``score``.
     """
-    exam = Exam(
-        sandbox=sandbox,
-        recipe=recipe,
-        weights=weights,
-        rung=rung,
-        rules=rules,
-        vocabulary=vocabulary,
-        rows=rows,
-        key=key,
-        king=king_losses,
-        scratch=scratch,
-    )
     with exam.start() as second:
         audited = exam.audit(claims, second)
-    return assemble(audited, rows, tau=rules.tau_nats, token_bytes=token_bytes, worker_cpu_s=exam.worker_cpu_s)
+    return _assembled(exam, audited, token_bytes)
+
+
+def _assembled(exam: "Exam", audited: Audit, token_bytes: NDArray[np.uint8]) -> Score:
+    return assemble(audited, exam.rows, tau=exam.rules.tau_nats, token_bytes=token_bytes, worker_cpu_s=exam.worker_cpu_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -155,7 +99,20 @@ def reveal(exam: "Exam") -> Revealed:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Exam:
-    """One measurement in progress: what is measured, and the CPU time of its sandboxes so far."""
+    """One measurement in progress: what is measured, and the CPU time of its sandboxes so far.
+
+    Args:
+        sandbox: Where the recipe's code runs.
+        recipe: A materialised recipe tree.
+        weights: The model's safetensors file, foreign bytes.
+        rung: Shape and limits.
+        rules: Numbers of probes, batch shape, tolerance.
+        vocabulary: Number of token ids V.
+        rows: N documents of T + 1 tokens; T is the rung's sequence.
+        key: 32 secret bytes that no worker and no miner sees; fresh for every measurement.
+        king: float64[C] the king's claims on the same cells, which the weighted draws compare with; None for the king.
+        scratch: Directory of the files that claims lie in; None for the system's, which on some machines is in memory.
+    """
 
     sandbox: Sandbox
     recipe: Path

@@ -4,8 +4,8 @@ A gain in the mean can hide a loss in one source of text or one task. For every 
 runs and over items together, and the part is safe when the upper end of the one-sided bootstrap interval of the difference is below the
 margin. Resampling n runs shows too small a spread by (n - 1)/n, which is put back before.
 
-Not promised: that parts nobody has named are safe, or that an interval over few runs has exactly its level (``ralph bench guards`` and
-the tests say how far off it is).
+Not promised: that parts nobody has named are safe, or that an interval over few runs has exactly its level (the tests
+say how far off it may be).
 """
 
 from collections.abc import Sequence

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ralph.data.dataset import DataSet, Rows
 from ralph.errors import InfrastructureError, UntrustedInputError
 from ralph.evaluate import claims as claiming
-from ralph.evaluate.measure import audit, score
+from ralph.evaluate.measure import Exam, audit, score
 from ralph.evaluate.score import Score
 from ralph.interfaces import Sandbox
 from ralph.judge.plan import Need
@@ -118,20 +118,7 @@ class Bench:
             result = run.train(states=states)
             batch_rows = self.rules.evaluation.batch_rows
             claims = claiming.collect(run.channel.claim, self.hidden, batch_rows=batch_rows, key=key, scratch=self.scratch)
-        scored = audit(
-            claims,
-            sandbox=self.sandbox,
-            recipe=recipe,
-            weights=result.weights,
-            rung=rung,
-            rules=self.rules.evaluation,
-            vocabulary=self.data.vocabulary,
-            rows=self.hidden,
-            token_bytes=self.data.token_bytes,
-            key=key,
-            king_losses=None if need.role == "king" else self.king_losses,
-            scratch=self.scratch,
-        )
+        scored = audit(claims, self._exam(need, recipe, result.weights, rung, key), self.data.token_bytes)
         measurement = self._measurement(need, result, scored, None)
         return Measured(
             measurement=measurement,
@@ -144,19 +131,7 @@ class Bench:
         )
 
     def _scored(self, need: Need, recipe: Path, weights: bytes, rung: Rung, key: bytes) -> Measured:
-        scored = score(
-            sandbox=self.sandbox,
-            recipe=recipe,
-            weights=weights,
-            rung=rung,
-            rules=self.rules.evaluation,
-            vocabulary=self.data.vocabulary,
-            rows=self.hidden,
-            token_bytes=self.data.token_bytes,
-            key=key,
-            king_losses=self.king_losses,
-            scratch=self.scratch,
-        )
+        scored = score(self._exam(need, recipe, weights, rung, key), self.data.token_bytes)
         measurement = self._measurement(need, None, scored, None, weights=blob_digest(weights))
         return Measured(
             measurement=measurement,
@@ -165,6 +140,20 @@ class Bench:
             initial=None,
             train_cpu_s=0.0,
             score_cpu_s=scored.worker_cpu_s,
+        )
+
+    def _exam(self, need: Need, recipe: Path, weights: bytes, rung: Rung, key: bytes) -> Exam:
+        return Exam(
+            sandbox=self.sandbox,
+            recipe=recipe,
+            weights=weights,
+            rung=rung,
+            rules=self.rules.evaluation,
+            vocabulary=self.data.vocabulary,
+            rows=self.hidden,
+            key=key,
+            king=None if need.role == "king" else self.king_losses,
+            scratch=self.scratch,
         )
 
     def _measurement(

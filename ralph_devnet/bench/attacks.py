@@ -19,9 +19,9 @@ from ralph.cli.nodes import open_hidden_documents, open_public_data
 from ralph.config import load_config
 from ralph.errors import RalphError
 from ralph.evaluate.cells import Floats
-from ralph.evaluate.measure import Exam, Revealed, reveal
+from ralph.evaluate.measure import Exam, Revealed, reveal, score
 from ralph.evaluate.redraw import redraw
-from ralph.evaluate.score import Score, assemble
+from ralph.evaluate.score import Score
 from ralph.repository.genesis import genesis_recipe
 from ralph.repository.trees import materialise
 from ralph.sandbox.bubblewrap import BubblewrapSandbox
@@ -88,16 +88,12 @@ class Bout:
     def measure(self, recipe: Path) -> Ended:
         """Measure a recipe as a validator does, and say how it ended."""
         began = time.monotonic()
-        score, outcome = None, "scored"
+        scored, outcome = None, "scored"
         try:
-            exam = self.exam(recipe, self.weights, self.king)
-            with exam.start() as first, exam.start() as second:
-                audited = exam.audit(exam.claims(first), second)
-            tau, sizes = self.rules.evaluation.tau_nats, self.data.token_bytes
-            score = assemble(audited, self.rows, tau=tau, token_bytes=sizes, worker_cpu_s=exam.worker_cpu_s)
+            scored = score(self.exam(recipe, self.weights, self.king), self.data.token_bytes)
         except RalphError as error:
             outcome = str(error.code)
-        return Ended(outcome=outcome, score=score, seconds=time.monotonic() - began)
+        return Ended(outcome=outcome, score=scored, seconds=time.monotonic() - began)
 
     def reveal(self, recipe: Path) -> Revealed:
         """Return all claims and true losses of a recipe."""

@@ -17,7 +17,7 @@ from ralph.config import load_config
 from ralph.data.dataset import Rows
 from ralph.errors import InfrastructureError
 from ralph.evaluate.cells import Cells, Floats
-from ralph.evaluate.measure import score
+from ralph.evaluate.measure import Exam, score
 from ralph.evaluate.redraw import detection, redraw
 from ralph.evaluate.score import Score
 from ralph.interfaces import SandboxSpec
@@ -77,7 +77,7 @@ class Subject:
 
     def evaluated(self, rung: Rung, weights: bytes, rows: Rows, king: Floats | None = None) -> Score:
         """Measure as a validator does, under a fresh key."""
-        return score(
+        exam = Exam(
             sandbox=self.sandbox,
             recipe=self.recipe,
             weights=weights,
@@ -85,10 +85,10 @@ class Subject:
             rules=self.rules.evaluation,
             vocabulary=self.data.vocabulary,
             rows=rows,
-            token_bytes=self.data.token_bytes,
             key=os.urandom(32),
-            king_losses=king,
+            king=king,
         )
+        return score(exam, self.data.token_bytes)
 
     def direct(self, rung: Rung, weights: bytes, rows: Rows) -> Direct:
         """Compute the losses with plain torch in a process of its own."""

@@ -38,34 +38,35 @@ def king_losses() -> np.ndarray:
     return np.maximum(honest_losses() + np.random.default_rng(3).normal(0.02, 0.3, CELLS.count), 0.0)
 
 
-def run(sandbox: SimulatedSandbox, *, key: bytes = KEY, king: np.ndarray | None = None, uniform: int = 96, weighted: int = 32) -> Score:
-    return measure.score(
+def exam(
+    sandbox: SimulatedSandbox,
+    *,
+    weights: bytes = WEIGHTS,
+    key: bytes = KEY,
+    king: np.ndarray | None = None,
+    uniform: int = 96,
+    weighted: int = 32,
+) -> Exam:
+    return Exam(
         sandbox=sandbox,
         recipe=RECIPE,
-        weights=WEIGHTS,
+        weights=weights,
         rung=rung(sequence=SEQUENCE),
         rules=rules(uniform=uniform, weighted=weighted),
         vocabulary=VOCABULARY,
         rows=ROWS,
-        token_bytes=token_bytes(VOCABULARY),
         key=key,
-        king_losses=king_losses() if king is None else king,
+        king=king,
     )
+
+
+def run(sandbox: SimulatedSandbox, *, key: bytes = KEY, king: np.ndarray | None = None, uniform: int = 96, weighted: int = 32) -> Score:
+    beside = king_losses() if king is None else king
+    return measure.score(exam(sandbox, key=key, king=beside, uniform=uniform, weighted=weighted), token_bytes(VOCABULARY))
 
 
 def revealed(model: type[Bigram]) -> Revealed:
-    exam = Exam(
-        sandbox=SimulatedSandbox(models=lambda _: model()),
-        recipe=RECIPE,
-        weights=WEIGHTS,
-        rung=rung(sequence=SEQUENCE),
-        rules=rules(uniform=96, weighted=32),
-        vocabulary=VOCABULARY,
-        rows=ROWS,
-        key=KEY,
-        king=king_losses(),
-    )
-    return reveal(exam)
+    return reveal(exam(SimulatedSandbox(models=lambda _: model()), king=king_losses()))
 
 
 class LookAhead(Bigram):
@@ -364,19 +365,7 @@ def test_claims_of_a_training_worker_are_audited_in_one_further_sandbox() -> Non
     model.table = TABLE.astype(np.float64)
     frozen = claiming.collect(model.claim, ROWS, batch_rows=8, key=KEY)
     sandbox = SimulatedSandbox(models=lambda _: Bigram())
-    score = measure.audit(
-        frozen,
-        sandbox=sandbox,
-        recipe=RECIPE,
-        weights=WEIGHTS,
-        rung=rung(sequence=SEQUENCE),
-        rules=rules(uniform=96, weighted=32),
-        vocabulary=VOCABULARY,
-        rows=ROWS,
-        token_bytes=token_bytes(VOCABULARY),
-        key=KEY,
-        king_losses=None,
-    )
+    score = measure.audit(frozen, exam(sandbox), token_bytes(VOCABULARY))
     assert len(sandbox.workers) == 1
     assert score.claims is frozen
     assert score.val_bpb == pytest.approx(run(SimulatedSandbox(models=lambda _: Bigram())).val_bpb, abs=1e-13)
@@ -395,21 +384,10 @@ def test_foreign_weights_are_checked_before_a_worker_sees_them() -> None:
     sandbox = SimulatedSandbox(models=lambda _: Bigram())
     broken = TABLE.copy()
     broken[3, 3] = math.inf
-    arguments = {
-        "sandbox": sandbox,
-        "recipe": RECIPE,
-        "rung": rung(sequence=SEQUENCE),
-        "rules": rules(uniform=96, weighted=32),
-        "vocabulary": VOCABULARY,
-        "rows": ROWS,
-        "token_bytes": token_bytes(VOCABULARY),
-        "key": KEY,
-        "king_losses": None,
-    }
     with pytest.raises(UntrustedInputError, match="RUN-NAN"):
-        measure.score(weights=safetensors.dump([wire.Tensor("table", "f32", TABLE.shape, broken.tobytes())]), **arguments)
+        exam(sandbox, weights=safetensors.dump([wire.Tensor("table", "f32", TABLE.shape, broken.tobytes())]))
     with pytest.raises(UntrustedInputError, match="INT-SCHEMA"):
-        measure.score(weights=WEIGHTS[:-4], **arguments)
+        exam(sandbox, weights=WEIGHTS[:-4])
     assert not sandbox.workers
 
 
@@ -417,16 +395,5 @@ def test_rows_of_another_tokenizer_or_shape_are_our_mistake() -> None:
     with pytest.raises(ConfigurationError, match="not of their"):
         run(SimulatedSandbox(models=lambda _: Bigram()), king=np.zeros(CELLS.count - 1))
     with pytest.raises(ConfigurationError) as refusal:
-        measure.score(
-            sandbox=SimulatedSandbox(models=lambda _: Bigram()),
-            recipe=RECIPE,
-            weights=WEIGHTS,
-            rung=rung(sequence=SEQUENCE),
-            rules=rules(uniform=96, weighted=32),
-            vocabulary=VOCABULARY,
-            rows=ROWS,
-            token_bytes=np.ones(VOCABULARY, np.uint8),
-            key=KEY,
-            king_losses=None,
-        )
+        measure.score(exam(SimulatedSandbox(models=lambda _: Bigram())), np.ones(VOCABULARY, np.uint8))
     assert refusal.value.code == "OPS-DATA"

@@ -17,6 +17,7 @@ from ralph.data.layout import INDEX
 from ralph.errors import ConfigurationError, InfrastructureError, UntrustedInputError
 from ralph.evaluate import claims, measure
 from ralph.evaluate.cells import Cells
+from ralph.evaluate.measure import Exam
 from ralph.evaluate.score import Score
 from ralph.evaluate.sheet import new_sheet
 from ralph.store.directory import DirectoryStore
@@ -82,7 +83,7 @@ def run(
     sandbox: SimulatedSandbox | None = None,
     batch_rows: int = 32,
 ) -> Score:
-    return measure.score(
+    exam = Exam(
         sandbox=sandbox or SimulatedSandbox(models=lambda _: kind()),
         recipe=RECIPE,
         weights=WEIGHTS,
@@ -90,11 +91,11 @@ def run(
         rules=rules(uniform=400, weighted=100, batch_rows=batch_rows),
         vocabulary=VOCABULARY,
         rows=data,
-        token_bytes=token_bytes(VOCABULARY),
         key=KEY,
-        king_losses=king,
+        king=king,
         scratch=scratch,
     )
+    return measure.score(exam, token_bytes(VOCABULARY))
 
 
 @pytest.mark.parametrize("with_king", [True, False])

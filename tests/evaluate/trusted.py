@@ -67,18 +67,7 @@ def sandbox() -> BubblewrapSandbox:
 
 def score(recipe: Path) -> Score:
     """Measure a variant of the recipe with the trained weights."""
-    return measure.score(
-        sandbox=sandbox(),
-        recipe=recipe,
-        weights=trained().weights,
-        rung=RUNG,
-        rules=RULES,
-        vocabulary=VOCABULARY,
-        rows=ROWS,
-        token_bytes=token_bytes(VOCABULARY),
-        key=KEY,
-        king_losses=king_losses(),
-    )
+    return measure.score(exam(recipe), token_bytes(VOCABULARY))
 
 
 def exam(recipe: Path) -> Exam:
