@@ -11,14 +11,11 @@ one after the other. The first is what the split between the machine with the ke
 is why a sandbox that knows claims and one that answers probes about the same documents must never overlap.
 """
 
-import contextlib
 import itertools
 import os
 import platform
 import shutil
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from ralph.errors import SandboxUnavailable
@@ -26,8 +23,8 @@ from ralph.interfaces import SandboxLimits, SandboxSpec
 from ralph.sandbox import cgroups, diagnose, identity, scope
 from ralph.sandbox.files import program_files, recipe_files
 from ralph.sandbox.interpreter import describe
+from ralph.sandbox.launcher import SandboxLauncher
 from ralph.sandbox.options import RECIPE, WORKER, Program, command, options
-from ralph.sandbox.resident import Resident
 from ralph.sandbox.running import RunningSandbox
 from ralph.sandbox.seccomp import PROGRAMS
 from ralph.sandbox.spawn import Ends, StartFailed
@@ -36,7 +33,7 @@ SEARCH = "/usr/bin:/usr/local/bin:/bin:/run/current-system/sw/bin"
 _launches = itertools.count(os.getpid())
 
 
-class BubblewrapSandbox:
+class BubblewrapSandbox(SandboxLauncher):
     """Implements ``interfaces.Sandbox``.
 
     Args:
@@ -68,55 +65,13 @@ class BubblewrapSandbox:
             raise SandboxUnavailable(f"no system call filter for {platform.machine()}, only for {', '.join(PROGRAMS)}", code="OPS-SANDBOX")
         self._bwrap = executable
         self._worker_uid = worker_uid
-        described = describe(Path(python), packages=packages)
-        self._resident = Resident(described) if in_memory else None
-        self._interpreter = described if self._resident is None else self._resident.interpreter
-        self._program = program or Program()
-        self._root = os.geteuid() == 0
-        self._controllers = cgroups.available() if self._root else None
+        super().__init__(describe(Path(python), packages=packages), program=program, in_memory=in_memory)
         self._scoped = not self._root and scope.available(os.geteuid())
 
     @property
     def bounds_total_memory(self) -> bool:
         """Whether the kernel bounds the memory of all processes inside together, not only of each."""
         return self._controllers is not None or self._scoped
-
-    @property
-    def shared(self) -> tuple[Path, ...]:
-        """Files and folders of the host that every sandbox may read."""
-        paths = (*self._interpreter.system, *self._interpreter.home, *self._interpreter.packages)
-        return tuple(self._interpreter.source(path) for path in paths)
-
-    def running(self, program: Program) -> "BubblewrapSandbox":
-        """Return the same sandbox with another program inside: for attack suites."""
-        other = object.__new__(BubblewrapSandbox)
-        other.__dict__.update(self.__dict__, _program=program)
-        return other
-
-    def close(self) -> None:
-        """Give up the copies in memory, where there are any; sandboxes cannot be launched afterwards."""
-        if self._resident is not None:
-            self._resident.close()
-
-    @contextlib.contextmanager
-    def launch(self, spec: SandboxSpec) -> Iterator[RunningSandbox]:
-        """Start the program over ``spec.recipe``; everything inside is dead when the context ends.
-
-        Raises:
-            SandboxUnavailable: It did not start; the message says what to install or to allow.
-        """
-        deadline = time.monotonic() + spec.limits.timeout_s
-        group = cgroups.Cgroup(self._controllers, spec.limits) if self._controllers else None
-        try:
-            worker = self._start(spec, group, deadline)
-        except BaseException:
-            if group is not None:
-                group.remove()
-            raise
-        try:
-            yield worker
-        finally:
-            worker.close()
 
     def _start(self, spec: SandboxSpec, group: cgroups.Cgroup | None, deadline: float) -> RunningSandbox:
         launch = self._launch(spec.limits, group)
@@ -151,7 +106,7 @@ class BubblewrapSandbox:
             limits=spec.limits,
             deadline=deadline,
             cgroup=group,
-            programs_bytes=0 if self._resident is None else self._resident.size_bytes,
+            programs_bytes=self.programs_bytes,
         )
 
     def _launch(self, limits: SandboxLimits, group: cgroups.Cgroup | None) -> identity.Launch:

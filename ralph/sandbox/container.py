@@ -12,7 +12,6 @@ Not promised, beyond what ``bubblewrap`` does not promise: docker. It cannot han
 would be a second way out. A container of an ordinary user has no control group, whether or not there is a systemd for that user.
 """
 
-import contextlib
 import itertools
 import os
 import platform
@@ -20,8 +19,6 @@ import pwd
 import re
 import shutil
 import sys
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +29,8 @@ from ralph.sandbox.container_ends import ContainerEnds
 from ralph.sandbox.container_options import Engine
 from ralph.sandbox.files import Copied, program_files, recipe_files
 from ralph.sandbox.interpreter import Interpreter, describe
+from ralph.sandbox.launcher import SandboxLauncher
 from ralph.sandbox.options import RECIPE, WORKER, Program, command
-from ralph.sandbox.resident import Resident
 from ralph.sandbox.running import RunningSandbox
 from ralph.sandbox.spawn import StartFailed
 
@@ -78,7 +75,7 @@ class Image:
         return Interpreter(executable=self.python, home=(), packages=self.packages, system=(Path("/usr"),))
 
 
-class ContainerSandbox:
+class ContainerSandbox(SandboxLauncher):
     """Implements ``interfaces.Sandbox``.
 
     Args:
@@ -104,16 +101,12 @@ class ContainerSandbox:
         program: Program | None = None,
         in_memory: bool = False,
     ) -> None:
-        self._root = os.geteuid() == 0
-        self._engine = _engine(root=self._root, image=image)
-        self._image = image
         if image is not None and in_memory:
             raise ConfigurationError("an image cannot be held in memory yet, and without that sandboxes can tell later ones what they read")
-        described = describe(Path(python), packages=packages) if image is None else image.interpreter()
-        self._resident = Resident(described) if in_memory else None
-        self._interpreter = described if self._resident is None else self._resident.interpreter
-        self._program = program or Program()
-        self._controllers = cgroups.available() if self._root else None
+        self._engine = _engine(root=os.geteuid() == 0, image=image)
+        self._image = image
+        interpreter = describe(Path(python), packages=packages) if image is None else image.interpreter()
+        super().__init__(interpreter, program=program, in_memory=in_memory)
 
     @property
     def bounds_total_memory(self) -> bool:
@@ -125,39 +118,7 @@ class ContainerSandbox:
         """Files and folders of the host that every sandbox may read; for an image, the store that it is in."""
         if self._engine.images is not None:
             return (self._engine.images,)
-        paths = (*self._interpreter.system, *self._interpreter.home, *self._interpreter.packages)
-        return tuple(self._interpreter.source(path) for path in paths)
-
-    def running(self, program: Program) -> "ContainerSandbox":
-        """Return the same sandbox with another program inside: for attack suites."""
-        other = object.__new__(ContainerSandbox)
-        other.__dict__.update(self.__dict__, _program=program)
-        return other
-
-    def close(self) -> None:
-        """Give up the copies in memory, where there are any; sandboxes cannot be launched afterwards."""
-        if self._resident is not None:
-            self._resident.close()
-
-    @contextlib.contextmanager
-    def launch(self, spec: SandboxSpec) -> Iterator[RunningSandbox]:
-        """Start the program over ``spec.recipe``; everything inside is dead when the context ends.
-
-        Raises:
-            SandboxUnavailable: It did not start; the message says what to install or to allow.
-        """
-        deadline = time.monotonic() + spec.limits.timeout_s
-        group = cgroups.Cgroup(self._controllers, spec.limits) if self._controllers else None
-        try:
-            worker = self._start(spec, group, deadline)
-        except BaseException:
-            if group is not None:
-                group.remove()
-            raise
-        try:
-            yield worker
-        finally:
-            worker.close()
+        return super().shared
 
     def _start(self, spec: SandboxSpec, group: cgroups.Cgroup | None, deadline: float) -> RunningSandbox:
         init = Copied(target=f"{WORKER}/{_INIT.name}", data=_INIT.read_bytes())
@@ -185,7 +146,7 @@ class ContainerSandbox:
             cgroup=group,
             counted=ends.inside,
             linger_s=LINGER_S,
-            programs_bytes=0 if self._resident is None else self._resident.size_bytes,
+            programs_bytes=self.programs_bytes,
         )
 
     def _command(self, limits: SandboxLimits, ends: ContainerEnds, copied: tuple[Copied, ...]) -> tuple[str, ...]:
