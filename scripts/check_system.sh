@@ -3,7 +3,7 @@
 #
 # usage: check_system.sh PYTHON [python] [sandbox]
 #   python   an interpreter that is new enough and can make virtual environments
-#   sandbox  bubblewrap, in which every line of a miner's code runs, and git
+#   sandbox  bubblewrap, in which every line of a miner's code runs, git, and room in memory for the programs that run in it
 set -eu
 
 python=$1
@@ -27,6 +27,18 @@ need_python() {
 need_sandbox() {
     command -v bwrap >/dev/null 2>&1 || missing="$missing bubblewrap"
     command -v git >/dev/null 2>&1 || missing="$missing git"
+    need_room
+}
+
+# What a validator and the tests copy to /dev/shm, and some room (ralph/sandbox/resident.py).
+memory_mib=1200
+
+need_room() {
+    free_mib=$(df -Pm /dev/shm 2>/dev/null | awk 'NR == 2 { print $4 }')
+    if [ "${free_mib:-0}" -lt "$memory_mib" ]; then
+        echo "/dev/shm has ${free_mib:-0} MiB free, $memory_mib are needed. Run:  sudo mount -o remount,size=4G /dev/shm" >&2
+        exit 1
+    fi
 }
 
 for what in "$@"; do

@@ -5,11 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ralph.errors import UntrustedInputError
-from ralph.protocol.canonical import envelope
 from ralph.protocol.merkle import tree_hash
 from ralph.protocol.pool import (
     SHARDS,
-    OpenedSubset,
     Opening,
     PoolCommitment,
     PoolLeaves,
@@ -21,7 +19,6 @@ from ralph.protocol.pool import (
     verify_refresh,
 )
 from ralph.records.log import MerkleLog
-from tests.protocol.test_canonical import VALUES
 
 SIZES: dict[ShardName, int] = {"screen": 20, "confirm": 7, "audit": 1}
 Texts = dict[ShardName, list[int]]
@@ -150,18 +147,6 @@ def test_a_commitment_of_fewer_shards_is_refused() -> None:
     value = POOL.value()
     with pytest.raises(UntrustedInputError):
         PoolCommitment.from_value({**value, "shards": value["shards"][:2]})
-
-
-@pytest.mark.parametrize("structure", [PoolCommitment, Opening, OpenedSubset, PoolLeaves], ids=lambda one: one.__name__)
-@given(data=st.one_of(st.binary(max_size=300), VALUES))
-def test_anything_foreign_is_a_canonical_structure_or_refused(structure, data):
-    raw = data if isinstance(data, bytes) else envelope(structure.TAG, data)
-    try:
-        parsed = structure.from_bytes(raw, limit=10_000)
-    except UntrustedInputError as error:
-        assert error.code in ("INT-SCHEMA", "INT-SIZE")
-    else:
-        assert parsed.to_bytes() == raw
 
 
 @given(st.data())
