@@ -90,7 +90,7 @@ def _sit_task(exam: Exam, entry: TaskEntry, examinee: Examinee, key: bytes) -> A
         else:
             found = _by_claim(exam, questions, examinee, fresh)
         answered.update(zip(indices, found, strict=True))
-    return _freeze(entry, [answered[index] for index in range(len(entry.items))])
+    return _freeze(exam, entry, [answered[index] for index in range(len(entry.items))])
 
 
 def _by_claim(exam: Exam, questions: list[Question], examinee: Examinee, key: bytes) -> Iterator[_Answered]:
@@ -105,6 +105,15 @@ def _by_claim(exam: Exam, questions: list[Question], examinee: Examinee, key: by
         else:
             losses = [next(spans) for _ in question.options]
         yield _answered(exam, question, np.concatenate(losses), None)
+
+
+def leads(logits: Floats, targets: NDArray[np.integer]) -> Floats:
+    """Return by how much the logit of each target is ahead of all others of its row, below 0 where it is behind: float64[K]."""
+    others = logits.copy()
+    lines = np.arange(targets.size)
+    others[lines, targets] = -np.inf
+    ahead: Floats = logits[lines, targets] - others.max(axis=1)
+    return ahead
 
 
 def _claimed(exam: Exam, options: list[Option], examinee: Examinee, key: bytes) -> list[Floats]:
@@ -135,7 +144,7 @@ def _by_prefix(exam: Exam, questions: list[Question], examinee: Examinee, key: b
     for batch, targets, logits in probes.answers(examinee.logits, rows, wanted, batch_rows=exam.batch_rows, key=key):
         places = np.searchsorted(wanted, batch)
         losses[places] = probes.losses(logits, targets)
-        hits[places] = logits.argmax(axis=1) == targets
+        hits[places] = leads(logits, targets) > exam.margin_nats if exam.margin_nats > 0 else logits.argmax(axis=1) == targets
     ends = np.cumsum([option.scored for option in options])[:-1]
     for question, found, right in zip(questions, np.split(losses, ends), np.split(hits, ends), strict=True):
         yield _answered(exam, question, found.copy(), right.copy())
@@ -152,11 +161,14 @@ def _answered(exam: Exam, question: Question, losses: Floats, hits: NDArray[np.b
     )
 
 
-def _freeze(entry: TaskEntry, answered: list[_Answered]) -> Answers:
+def _freeze(exam: Exam, entry: TaskEntry, answered: list[_Answered]) -> Answers:
     options = np.concatenate([[0], np.cumsum([len(one.lengths) for one in answered])]).astype(np.int64)
     losses = np.concatenate([one.losses for one in answered])
     losses.flags.writeable = False
-    hits = [one.hits for one in answered if one.hits is not None]
+    known = [one.hits for one in answered if one.hits is not None]
+    hits = np.concatenate(known) if known else None
+    if hits is not None:
+        hits.flags.writeable = False
     return Answers(
         entry=entry,
         options=options,
@@ -164,5 +176,6 @@ def _freeze(entry: TaskEntry, answered: list[_Answered]) -> Answers:
         gold_bytes=np.array([one.gold_bytes for one in answered], np.int64),
         cells=Cells.of(np.concatenate([one.lengths for one in answered])),
         losses=losses,
-        hits=np.concatenate(hits) if hits else None,
+        hits=hits,
+        margin_nats=exam.margin_nats,
     )

@@ -114,7 +114,9 @@ def filler(sequence: int = SEQUENCE) -> np.ndarray:
     return row
 
 
-def exam(bundle: Bundle, *, first: int | None = None, sequence: int = SEQUENCE, batch_rows: int = BATCH_ROWS) -> Exam:
+def exam(
+    bundle: Bundle, *, first: int | None = None, sequence: int = SEQUENCE, batch_rows: int = BATCH_ROWS, margin_nats: float = 0.0
+) -> Exam:
     manifest = build(bundle)
     return Exam(
         bundle=bundle,
@@ -123,6 +125,7 @@ def exam(bundle: Bundle, *, first: int | None = None, sequence: int = SEQUENCE, 
         sequence=sequence,
         batch_rows=batch_rows,
         filler=filler(sequence),
+        margin_nats=margin_nats,
     )
 
 
