@@ -16,6 +16,10 @@ from ralph.data.partition import Progress
 from ralph.data.poolkey import PoolKey, key_beside
 from ralph.data.prepare import prepare
 from ralph.data.shards import data_manifest, pool_commitment
+from ralph.errors import ConfigurationError
+from ralph.evaluate.core22.bundle import open_bundle
+from ralph.evaluate.core22.guarded import auditable, guard_of
+from ralph.evaluate.core22.manifest import Manifest, build
 from ralph.protocol.canonical import digest
 from ralph.protocol.network import NetworkProfile, devnet_rules
 from ralph.protocol.rules import Rules
@@ -25,6 +29,8 @@ from ralph.store.directory import DirectoryStore
 SEED_TAG = "recipe-net/devnet-seed/v1"
 STAKE = 1_000_000_000_000
 VALIDATOR, OWNER = "validator", "owner"
+CORE_ITEMS = 100
+"""Of each guarded task."""
 
 
 class MakeRules(Protocol):
@@ -73,6 +79,8 @@ def set_up(
     miners: Sequence[MinerPlan],
     data: Path | None = None,
     rules: MakeRules = devnet_rules,
+    core: Path | None = None,
+    core_items: int = CORE_ITEMS,
     progress: Callable[[Progress], None] | None = None,
 ) -> Devnet:
     """Make a devnet.
@@ -84,7 +92,10 @@ def set_up(
         seed: Fixes keys, beacons and the miners' research, so that a devnet can be repeated.
         miners: Names and research programs; each gets its own coldkey.
         rules: Makes the Rules from the digests of recipe and data.
+        core: Bundle of CORE-22, all of whose tasks are guarded that have enough items to be audited; None guards none.
+        core_items: Items of each task.
     """
+    manifest_of_core = None if core is None else build(open_bundle(core))
     home.mkdir(parents=True, exist_ok=True)
     data = data or home / "data"
     public, hidden = data / "public", data / "hidden"
@@ -109,6 +120,8 @@ def set_up(
         hidden=pool.digest(),
         sources=pool.source_names,
     )
+    if manifest_of_core is not None:
+        chosen = _guarded(chosen, manifest_of_core, core_items)
     profile = NetworkProfile(name="devnet", chain=chain_hash, netuid=1, rules=chosen)
     save_profile(home / "devnet.toml", profile)
     DirectoryStore(home / "store")
@@ -116,7 +129,7 @@ def set_up(
         home=home, profile=profile, validator=hotkeys[VALIDATOR].key_id, hotkeys={name: key.key_id for name, key in hotkeys.items()}
     )
     for plan in (MinerPlan(name=VALIDATOR), *miners):
-        save_config(devnet.config(plan.name), _config(devnet, plan, public, hidden))
+        save_config(devnet.config(plan.name), _config(devnet, plan, public, hidden, core))
     return devnet
 
 
@@ -128,6 +141,16 @@ def _prepare(public: Path, hidden: Path, *, secret: bytes, progress: Callable[[P
     if not key.exists():
         PoolKey.create(key, secret=secret)
     prepare(public, hidden=hidden, key=key, progress=progress)
+
+
+def _guarded(rules: Rules, manifest: Manifest, items: int) -> Rules:
+    """Return Rules that also guard the tasks of a bundle."""
+    tasks = auditable(manifest.first(items), rules.exam)
+    if not tasks:
+        detail = f"no task has enough items to be audited: {rules.exam.uniform_options} are probed of each, and --core-items asks {items}"
+        raise ConfigurationError(detail)
+    guard = guard_of(manifest, tasks=tasks, items=items)
+    return rules.model_copy(update={"guards": rules.guards.model_copy(update={"tasks": guard})})
 
 
 def _manifest_digest(public: Path) -> tuple[bytes, int]:
@@ -155,7 +178,7 @@ async def _register(home: Path, seed: int, hotkeys: dict[str, Hotkey]) -> bytes:
         await chain.close()
 
 
-def _config(devnet: Devnet, plan: MinerPlan, public: Path, hidden: Path) -> Config:
+def _config(devnet: Devnet, plan: MinerPlan, public: Path, hidden: Path, core: Path | None) -> Config:
     is_validator = plan.name == VALIDATOR
     state = devnet.home / plan.name
     return Config(
@@ -166,6 +189,7 @@ def _config(devnet: Devnet, plan: MinerPlan, public: Path, hidden: Path) -> Conf
         data=public.absolute(),
         hidden=hidden.absolute() if is_validator else None,
         hidden_key=key_beside(hidden) if is_validator else None,
+        core=core.absolute() if is_validator and core is not None else None,
         validator=None if is_validator else devnet.validator,
         keys=Keys(
             wallets=(state / "wallets").absolute(),

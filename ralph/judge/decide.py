@@ -21,6 +21,9 @@ from ralph.protocol.record import CaseRow, CrownRow, LookRow, OutcomeRow, State
 from ralph.protocol.rules import CrownRules, Rules
 from ralph.protocol.seeds import draw
 
+MOST_NAMED = 6
+"""Guards that an outcome names: its text has a limit."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
@@ -195,7 +198,7 @@ def _proof(case: CaseRow, contest: Contest, pool: tuple[KingRun, ...], rules: Cr
     look = proof_look(*_values(contest.runs, pool), rules, entry=contest.entry)
     row, sentence = _look_row(look, entry=contest.entry), _sentence(look)
     if look.action is Action.CROWN and unsafe:
-        sentence = f"{sentence}; but not shown to be safe: {', '.join(_unsafe(one) for one in unsafe)}"
+        sentence = f"{sentence}; but not shown to be safe: {_listed(unsafe)}"
         if look.estimate.n < rules.proof_looks[-1]:
             return _Judged(outcome=_outcome(case, "proving", Reason.STA_CONTINUE, sentence, row), contest=contest)
         return _Judged(outcome=_outcome(case, "dropped", Reason.STA_REGRESS, sentence, row))
@@ -239,8 +242,16 @@ def _conclude(
     return Decision(throne=after, outcomes=outcomes, crown=crown)
 
 
+def _listed(unsafe: tuple[GuardRow, ...]) -> str:
+    more = f", and {len(unsafe) - MOST_NAMED} more" if len(unsafe) > MOST_NAMED else ""
+    return ", ".join(_unsafe(row) for row in unsafe[:MOST_NAMED]) + more
+
+
 def _unsafe(row: GuardRow) -> str:
-    return f"{row.name} {row.difference:+.4f} bpb, at most {row.upper:+.4f} over {row.runs} runs"
+    if row.kind == "answers":
+        return f"answers to {row.name}, {row.difference:+.4f} of {row.items} lost, at most {row.upper:+.4f} over {row.runs} runs"
+    named = f"right answers of {row.name}" if row.kind == "gold" else row.name
+    return f"{named} {row.difference:+.4f} bpb, at most {row.upper:+.4f} over {row.runs} runs"
 
 
 def _values(runs: tuple[PairedRun, ...], pool: tuple[KingRun, ...]) -> tuple[list[float], list[float], list[float]]:

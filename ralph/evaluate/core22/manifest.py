@@ -4,10 +4,10 @@ An item's id is its task, its number and the SHA-256 of its canonical form, so "
 machines. A task's entry also binds its definition and a digest of all its items, because examples come from all of them.
 The digest of a manifest names the whole exam; validators compare it before they compare numbers.
 
-``first(n)`` takes the first n items of each task. Items keep their number, their examples and so their prompt.
+``first(n)`` takes the first n items of each task. Items keep their number, their examples and so their prompt. ``only`` takes some tasks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from ralph.errors import ConfigurationError
 from ralph.evaluate.core22.bundle import Bundle
 from ralph.evaluate.core22.items import CODE, Item, item_digest
 from ralph.evaluate.core22.prompts import ordered
-from ralph.evaluate.core22.tasks import Task
+from ralph.evaluate.core22.tasks import TASKS, Task
 from ralph.protocol.canonical import digest
 
 TAG = "recipe-net/core22/v1"
@@ -90,6 +90,18 @@ class Manifest:
         if count < 1:
             raise ConfigurationError(f"{count} items of each task are no exam")
         return Manifest(entries=tuple(replace(entry, items=entry.items[:count]) for entry in self.entries), absent=self.absent)
+
+    def only(self, labels: Sequence[str]) -> "Manifest":
+        """Return the exam of these tasks; raises ConfigurationError ``OPS-DATA`` where one of them is not held."""
+        held = [entry.task.label for entry in self.entries]
+        missing = [label for label in labels if label not in held]
+        if missing:
+            raise ConfigurationError(f"the bundle has no items of {', '.join(missing)}; it has {', '.join(held)}", code=CODE)
+        left_out = {label for label in held if label not in labels} | set(self.absent)
+        return Manifest(
+            entries=tuple(entry for entry in self.entries if entry.task.label in labels),
+            absent=tuple(task.label for task in TASKS if task.label in left_out),
+        )
 
 
 def shuffled(bundle: Bundle, task: Task) -> tuple[Item, ...]:

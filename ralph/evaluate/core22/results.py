@@ -101,7 +101,7 @@ def grade(answers: Sequence[Answers], *, absent: tuple[str, ...]) -> Result:
     """
     if not answers or len(answers) + len(absent) != len(TASKS):
         raise ConfigurationError(f"answers to {len(answers)} tasks, {len(absent)} absent, of {len(TASKS)}")
-    return Result(tasks=tuple(_grade(answer) for answer in answers), absent=absent)
+    return Result(tasks=tuple(grade_task(answer) for answer in answers), absent=absent)
 
 
 def right(answers: Answers) -> NDArray[np.bool_]:
@@ -112,7 +112,8 @@ def right(answers: Answers) -> NDArray[np.bool_]:
     return _compare(_sums(answers) / answers.cells.lengths, answers)[0]
 
 
-def _grade(answers: Answers) -> TaskResult:
+def grade_task(answers: Answers) -> TaskResult:
+    """Turn the answers to one task into its result."""
     sums = _sums(answers)
     compared = None if answers.hits is not None else _compare(sums / answers.cells.lengths, answers)
     return TaskResult(

@@ -1,0 +1,201 @@
+"""A whole examination of one model: two fresh sandboxes that never see hidden text, a replay before any accusation, results per item.
+
+The worker that answers has seen nothing but the recipe and the weights, and ends with its answers. So nothing that it learnt elsewhere
+can leave by what it gets right.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ralph.errors import ConfigurationError
+from ralph.evaluate.cells import Floats, Integers
+from ralph.evaluate.core22.audit import accuse, audit, repeat
+from ralph.evaluate.core22.drawing import AuditRules
+from ralph.evaluate.core22.exam import Answers, Exam
+from ralph.evaluate.core22.examinee import Examinee, Start
+from ralph.evaluate.core22.results import TaskResult, grade_task
+from ralph.evaluate.core22.sitting import sit
+from ralph.evaluate.estimator import bits_per_byte
+from ralph.evaluate.loading import open_model
+from ralph.interfaces import Sandbox, SandboxSpec
+from ralph.protocol.measurement import TaskValue
+from ralph.protocol.rules import Rung
+from ralph.sandbox.limits import limits_for
+from ralph.train import finite, wire
+from ralph.train.host import weight_limits
+from ralph.train.safetensors_header import parse
+
+ORDER, AUDIT = "exam order", "exam audit"
+MakeKey = Callable[[str], bytes]
+"""Purpose -> 32 bytes that no worker sees and no miner knew when the patch was committed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Graded:
+    """What one run answered to the items of one guarded task; private but for what ``published`` returns.
+
+    Args:
+        name: Label of the task.
+        correct: bool[n].
+        gold_nats: float64[n], loss on the right answers.
+        gold_bytes: int64[n], their UTF-8 bytes.
+    """
+
+    name: str
+    correct: NDArray[np.bool_] = field(repr=False)
+    gold_nats: Floats = field(repr=False)
+    gold_bytes: Integers = field(repr=False)
+
+    def published(self, decimals: int) -> TaskValue:
+        """Return the rounded figures."""
+        return TaskValue(
+            task=self.name,
+            items=self.correct.size,
+            accuracy=round(float(self.correct.mean()), decimals),
+            gold_bpb=round(bits_per_byte(float(self.gold_nats.sum()), int(self.gold_bytes.sum())), decimals),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """The losses and hits of one task's answers, as they are kept of a king: what a later audit compares with."""
+
+    losses: bytes = field(repr=False)
+    hits: bytes | None = field(repr=False)
+
+    @classmethod
+    def of(cls, answers: Answers) -> "Kept":
+        """Take them from frozen answers."""
+        hits = None if answers.hits is None else answers.hits.tobytes()
+        return cls(losses=answers.losses.astype("<f8").tobytes(), hits=hits)
+
+    def beside(self, answers: Answers) -> Answers:
+        """Return the king's answers to the exam that ``answers`` answer."""
+        losses: Floats = np.frombuffer(self.losses, "<f8")
+        return replace(answers, losses=losses, hits=None if self.hits is None else np.frombuffer(self.hits, np.bool_))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """An exam that guards.
+
+    Args:
+        name: Names it in draws and files.
+        exam: What is asked.
+        rules: How it is audited.
+        together: Take all of its tasks as one under this name; None takes each by itself.
+    """
+
+    name: str
+    exam: Exam = field(repr=False)
+    rules: AuditRules
+    together: str | None = None
+
+    def parts(self, answers: Sequence[Answers]) -> tuple[Graded, ...]:
+        """Return what the answers are worth."""
+        results = [grade_task(answer) for answer in answers]
+        if self.together is None:
+            return tuple(_graded(result.entry.task.label, [result]) for result in results)
+        return (_graded(self.together, results),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """Audited answers of one model to one examination."""
+
+    examination: Examination
+    answers: tuple[Answers, ...] = field(repr=False)
+    probes: int
+    """Tokens that were probed."""
+
+    @property
+    def parts(self) -> tuple[Graded, ...]:
+        """Return what they are worth."""
+        return self.examination.parts(self.answers)
+
+    @property
+    def kept(self) -> dict[str, Kept]:
+        """Return what to keep of a king, by task."""
+        return {answer.entry.task.label: Kept.of(answer) for answer in self.answers}
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Model:
+    """A model and where it runs; counts the CPU time of its sandboxes.
+
+    Args:
+        sandbox: Where the recipe's code runs.
+        recipe: A materialised recipe tree.
+        weights: The model's safetensors file, foreign bytes.
+        rung: Shape and limits.
+        vocabulary: Number of token ids.
+    """
+
+    sandbox: Sandbox
+    recipe: Path
+    weights: bytes = field(repr=False)
+    rung: Rung
+    vocabulary: int
+    worker_cpu_s: float = 0.0
+    tensors: tuple[wire.Tensor, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.tensors = parse(self.weights, weight_limits(self.rung))
+        finite.check(self.tensors)
+
+    @contextmanager
+    def start(self) -> Iterator[Examinee]:
+        """Start a fresh sandbox with the model in it, and destroy it at the end."""
+        with self.sandbox.launch(SandboxSpec(recipe=self.recipe, limits=limits_for(self.rung))) as worker:
+            try:
+                channel = open_model(worker, recipe=self.recipe, rung=self.rung, vocabulary=self.vocabulary, tensors=self.tensors)
+                yield Examinee(
+                    claim=channel.claim,
+                    probe=lambda tokens, positions: channel.probe(tokens, positions, self.vocabulary),
+                    vocabulary=self.vocabulary,
+                )
+            finally:
+                worker.kill()
+                self.worker_cpu_s += worker.cpu_seconds()
+
+
+def examine(examination: Examination, start: Start, *, key: MakeKey, king: Mapping[str, Kept] | None) -> Examined:
+    """Examine a model.
+
+    Args:
+        examination: What is asked, and how it is audited.
+        start: Starts a fresh sandbox with the model.
+        key: Makes the keys of this model's draws.
+        king: The king's answers by task, for the weighted draws; None for the king himself.
+
+    Raises:
+        UntrustedInputError: ``FRD-CLAIM``, ``RUN-NAN``, ``RUN-SHAPE`` and what else a worker may do wrong.
+        InfrastructureError: ``OPS-NUMERIC`` for a difference that does not repeat.
+        ConfigurationError: ``OPS-DATA``, a task of which nothing could be probed.
+    """
+    exam, rules = examination.exam, examination.rules
+    order, secret = (key(f"{purpose} {examination.name}") for purpose in (ORDER, AUDIT))
+    with start() as first:
+        answers = sit(exam, first, key=order)
+    reference = None if king is None else [king[answer.entry.task.label].beside(answer) for answer in answers]
+    with start() as second:
+        audited = audit(exam, answers, second, key=secret, rules=rules, reference=reference)
+    if audited.exceedances:
+        accuse(audited, repeat(exam, audited, start=start, order_key=order, key=secret))
+    if audited.unprobed:
+        raise ConfigurationError(f"no item of {', '.join(audited.unprobed)} could be probed; guard tasks with more items", code="OPS-DATA")
+    return Examined(examination=examination, answers=answers, probes=len(audited.cells))
+
+
+def _graded(name: str, results: Sequence[TaskResult]) -> Graded:
+    return Graded(
+        name=name,
+        correct=np.concatenate([result.correct for result in results]),
+        gold_nats=np.concatenate([result.gold_nats for result in results]),
+        gold_bytes=np.concatenate([result.gold_bytes for result in results]),
+    )
