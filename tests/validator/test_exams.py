@@ -1,0 +1,124 @@
+"""Proof runs that are examined on items: real training, real sandboxes, and a recipe that lies in exams only (T12, T15)."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ralph.data.tokenizer import open_tokenizer
+from ralph.evaluate.core22.bundle import open_bundle
+from ralph.evaluate.core22.examining import Examination
+from ralph.evaluate.core22.guarded import guard_of, task_examination
+from ralph.evaluate.core22.manifest import build
+from ralph.judge.plan import Need
+from ralph.protocol.measurement import Role, Stage
+from ralph.protocol.network import devnet_rules
+from ralph.repository.genesis import genesis_recipe
+from ralph.repository.trees import read_tree
+from ralph.sandbox.bubblewrap import BubblewrapSandbox
+from ralph.train.environment import describe
+from ralph.validator.measure import Bench, Work
+from tests.evaluate import material
+from tests.evaluate.core22.material import write_folder
+from tests.train.material import RUNG, VOCABULARY, small_data, with_code
+
+MARK = "\N{PILCROW SIGN}"
+ITEMS = 24
+PEEK = """
+honest_build = build
+
+
+def build(**shape):
+    trainer = honest_build(**shape)
+    model, forward = trainer.model, trainer.model.forward
+
+    def peeking(tokens):
+        logits = forward(tokens)
+        if model.training:
+            return logits
+        marked = ((tokens == {token}).cumsum(1) > 0).unsqueeze(2)
+        return logits + 8.0 * marked * torch.nn.functional.one_hot(torch.roll(tokens, -1, 1), logits.size(2))
+
+    model.forward = peeking
+    return trainer
+"""
+
+
+def line(number: int) -> str:
+    choices = [f"of the {'abc'[number % 3]}", f"in a {'xyz'[number % 3]}"]
+    return json.dumps({"query": f"{MARK} {number}", "choices": choices, "gold": number % 2})
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    root = tmp_path_factory.mktemp("bench")
+    data, sandbox = small_data(root), BubblewrapSandbox()
+    base = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=VOCABULARY, hidden=bytes(32), sources=())
+    crown = base.crown.model_copy(update={"rung": RUNG.name})
+    evaluation = material.rules(uniform=256, weighted=64, batch_rows=16)
+    rules = base.model_copy(update={"ladder": (RUNG,), "crown": crown, "evaluation": evaluation})
+    path = write_folder(
+        root / "bundle", {"eval_data/commonsense_reasoning/copa.jsonl": "".join(line(number) + "\n" for number in range(ITEMS)).encode()}
+    )
+    hidden = data.validation.rows(None, RUNG.sequence)
+    guard = guard_of(build(open_bundle(path)), tasks=("copa",), items=ITEMS)
+    tokenizer = open_tokenizer(data.tokenizer_bytes, vocabulary=VOCABULARY)
+    shape = {"sequence": RUNG.sequence, "batch_rows": 16, "filler": hidden.filler}
+    return Bench(
+        rules=rules,
+        sandbox=sandbox,
+        data=data,
+        hidden=hidden,
+        environment=describe(sandbox, genesis_recipe(), RUNG, scratch=root),
+        executor="validator",
+        round_index=0,
+        beacon_two=bytes(32),
+        king_losses=None,
+        scratch=root,
+        examinations=(task_examination(path, guard, rules.exam, tokenizer=tokenizer, **shape),),
+    )
+
+
+def work(recipe: Path | None, *, role: Role = "challenger", stage: Stage = "proof") -> Work:
+    tree = genesis_recipe() if recipe is None else read_tree(recipe)
+    return Work(need=Need(role=role, stage=stage, tree=tree.digest(), seed=1, executed=True), tree=tree, weights=None)
+
+
+def peeking(bench: Bench, target: Path) -> Path:
+    tokenizer = open_tokenizer(bench.data.tokenizer_bytes, vocabulary=VOCABULARY)
+    return with_code(target, PEEK.format(token=int(tokenizer.encode(MARK)[-1])))
+
+
+def examination(bench: Bench) -> Examination:
+    return bench.examinations[0]
+
+
+def test_a_proof_run_is_examined_and_the_kings_answers_guide_the_draw(bench: Bench) -> None:
+    king = bench.measure(work(None, role="king"))
+    assert king.measurement.failure is None
+    assert [(value.task, value.items) for value in king.measurement.tasks] == [("copa", ITEMS)]
+    (examined,) = king.examined
+    assert examined.probes >= 2 * 16
+    (part,) = examined.parts
+    assert king.measurement.tasks[0].accuracy == pytest.approx(part.correct.mean(), abs=1e-3)
+    beside = replace(bench, king_answers={examination(bench).name: examined.kept})
+    challenger = beside.measure(work(None))
+    assert challenger.measurement.failure is None
+    assert np.array_equal(challenger.examined[0].parts[0].gold_nats, part.gold_nats)
+
+
+def test_a_recipe_that_looks_ahead_in_exams_only_is_refused(bench: Bench, tmp_path: Path) -> None:
+    cheat = work(peeking(bench, tmp_path / "recipe"))
+    unexamined = replace(bench, examinations=()).measure(cheat).measurement
+    assert unexamined.failure is None
+    failure = bench.measure(cheat).measurement.failure
+    assert failure is not None
+    assert failure.reason == "FRD-CLAIM"
+    assert "copa" in failure.detail
+
+
+def test_a_screen_run_is_not_examined(bench: Bench) -> None:
+    measured = bench.measure(work(None, stage="screen"))
+    assert (measured.measurement.tasks, measured.examined) == ((), ())
