@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 BETTER = {"learning_rate": 0.01}
 MARK = "\N{PILCROW SIGN}"
 """Stands in every question of one task and in no document of the corpus."""
-FORWARD = b"        logits = self.head(self.features(tokens)).float()\n        if self.soft_cap:  # option: soft_cap\n"
+FEATURES = b"        return norm(x)\n\n    def forward"
 
 
 def bundle(root: Path) -> Path:
@@ -54,10 +54,9 @@ class Forgetful(KnobEdit):
     def make(self, king: RecipeTree) -> Scripted:
         edited = super(Forgetful, self).make(king)
         model = edited.tree.files["model.py"]
-        line = f"        logits = torch.where(((tokens == {self.token}).cumsum(1) > 0).unsqueeze(2), -logits, logits)\n".encode()
-        assert model.count(FORWARD) == 1
-        head, tail = FORWARD.split(b"\n", 1)
-        changed = model.replace(FORWARD, head + b"\n" + line + tail)
+        flipped = f"        return norm(x) * torch.where((tokens == {self.token}).cumsum(1) > 0, -1.0, 1.0).unsqueeze(2)\n\n    def forward"
+        assert model.count(FEATURES) == 1
+        changed = model.replace(FEATURES, flipped.encode())
         return Scripted(tree=RecipeTree(files={**edited.tree.files, "model.py": changed}), hypothesis=edited.hypothesis)
 
 
