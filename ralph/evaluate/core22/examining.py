@@ -4,6 +4,7 @@ The worker that answers has seen nothing but the recipe and the weights, and end
 can leave by what it gets right.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ralph.errors import ConfigurationError
-from ralph.evaluate.cells import Floats, Integers
-from ralph.evaluate.core22.audit import accuse, audit, repeat
+from ralph.evaluate.cells import Floats, Integers, Tokens
+from ralph.evaluate.core22.audit import Audit, accuse, audit, repeat
 from ralph.evaluate.core22.drawing import AuditRules
 from ralph.evaluate.core22.exam import Answers, Exam
-from ralph.evaluate.core22.examinee import Examinee, Start
+from ralph.evaluate.core22.examinee import Examinee, SharedClaim, Start
 from ralph.evaluate.core22.results import TaskResult, grade_task
 from ralph.evaluate.core22.sitting import sit
 from ralph.evaluate.estimator import bits_per_byte
@@ -27,8 +28,11 @@ from ralph.protocol.measurement import TaskValue
 from ralph.protocol.rules import Rung
 from ralph.sandbox.limits import limits_for
 from ralph.train import finite, wire
+from ralph.train.channel import WorkerChannel
 from ralph.train.host import weight_limits
 from ralph.train.safetensors_header import parse
+
+logger = logging.getLogger(__name__)
 
 ORDER, AUDIT = "exam order", "exam audit"
 MakeKey = Callable[[str], bytes]
@@ -158,6 +162,7 @@ class Model:
                     claim=channel.claim,
                     probe=lambda tokens, positions: channel.probe(tokens, positions, self.vocabulary),
                     vocabulary=self.vocabulary,
+                    shared=_shared(channel) if channel.continues else None,
                 )
             finally:
                 worker.kill()
@@ -166,6 +171,9 @@ class Model:
 
 def examine(examination: Examination, start: Start, *, key: MakeKey, king: Mapping[str, Kept] | None) -> Examined:
     """Examine a model.
+
+    A model that does not compute the same when it continues a prefix is asked whole rows instead, and nobody is accused: a patch may
+    have changed one and not the other.
 
     Args:
         examination: What is asked, and how it is audited.
@@ -178,18 +186,54 @@ def examine(examination: Examination, start: Start, *, key: MakeKey, king: Mappi
         InfrastructureError: ``OPS-NUMERIC`` for a difference that does not repeat.
         ConfigurationError: ``OPS-DATA``, a task of which nothing could be probed.
     """
-    exam, rules = examination.exam, examination.rules
     order, secret = (key(f"{purpose} {examination.name}") for purpose in (ORDER, AUDIT))
-    with start() as first:
-        answers = sit(exam, first, key=order)
-    reference = None if king is None else [king[answer.entry.task.label].beside(answer) for answer in answers]
-    with start() as second:
-        audited = audit(exam, answers, second, key=secret, rules=rules, reference=reference)
+    answers, audited, shared = _audited(examination, start, order, secret, king)
+    if audited.exceedances and shared:
+        logger.warning("%d probes are over the tolerance; the exam is sat again without shared prefixes", audited.exceedances)
+        start = _unshared(start)
+        answers, audited, _ = _audited(examination, start, order, secret, king)
     if audited.exceedances:
-        accuse(audited, repeat(exam, audited, start=start, order_key=order, key=secret))
+        accuse(audited, repeat(examination.exam, audited, start=start, order_key=order, key=secret))
     if audited.unprobed:
         raise ConfigurationError(f"no item of {', '.join(audited.unprobed)} could be probed; guard tasks with more items", code="OPS-DATA")
     return Examined(examination=examination, answers=answers, probes=len(audited.cells))
+
+
+def _audited(
+    examination: Examination, start: Start, order: bytes, secret: bytes, king: Mapping[str, Kept] | None
+) -> tuple[tuple[Answers, ...], Audit, bool]:
+    """Sit and audit in two fresh sandboxes; return also whether prefixes were shared."""
+    exam = examination.exam
+    with start() as first:
+        shared = first.shared is not None
+        answers = sit(exam, first, key=order)
+    reference = None if king is None else [king[answer.entry.task.label].beside(answer) for answer in answers]
+    with start() as second:
+        return answers, audit(exam, answers, second, key=secret, rules=examination.rules, reference=reference), shared
+
+
+def _unshared(start: Start) -> Start:
+    """Return what starts the same model for whole rows only."""
+
+    @contextmanager
+    def plain() -> Iterator[Examinee]:
+        with start() as examinee:
+            yield replace(examinee, shared=None)
+
+    return plain
+
+
+def _shared(channel: WorkerChannel) -> SharedClaim:
+    """Return claims on suffixes of one prefix in one request."""
+
+    def claims(prefix: Tokens, suffixes: list[Tokens]) -> list[Floats]:
+        rows = np.zeros((len(suffixes), max(suffix.size for suffix in suffixes)), np.int32)
+        for row, suffix in zip(rows, suffixes, strict=True):
+            row[: suffix.size] = suffix
+        found = channel.extend(prefix, rows)
+        return [found[:, number, : suffix.size] for number, suffix in enumerate(suffixes)]
+
+    return claims
 
 
 def _graded(name: str, results: Sequence[TaskResult]) -> Graded:

@@ -4,6 +4,10 @@ Options of multiple-choice and schema items are whole rows, and one number per t
 Language modelling is asked by prefix: for every token of the answer the worker gets what precedes it, and the host takes the largest
 of the logits that come back. Both leave the same thing behind, a loss per scored token, which ``audit`` then checks elsewhere.
 
+A worker that can continue a prefix (``SharedClaim``) is asked once for each item: the options' common prefix is computed once, and
+of a language-modelling answer the worker claims for every token how far ahead it is. That shows it the answer, as rows show it those of
+other items; both are claims that its prefixes must give again.
+
 What a hostile worker can learn here, and what it can do with it:
 
 - A row shows an answer and everything before it, so a claim may look ahead. It is worth nothing until it is audited.
@@ -85,26 +89,32 @@ def _sit_task(exam: Exam, entry: TaskEntry, examinee: Examinee, key: bytes) -> A
         indices = order[start : start + WINDOW]
         questions = [exam.ask(entry, items, index) for index in indices]
         fresh = digest(WINDOW_TAG, {"key": key, "task": label, "window": start})
-        if entry.task.type is TaskType.LANGUAGE_MODELING:
-            found = _by_prefix(exam, questions, examinee, fresh)
-        else:
-            found = _by_claim(exam, questions, examinee, fresh)
-        answered.update(zip(indices, found, strict=True))
+        answered.update(zip(indices, _answer(exam, entry.task.type, questions, examinee, fresh), strict=True))
     return _freeze(exam, entry, [answered[index] for index in range(len(entry.items))])
 
 
-def _by_claim(exam: Exam, questions: list[Question], examinee: Examinee, key: bytes) -> Iterator[_Answered]:
-    """Claims on the rows of all options: shared prefixes where the worker can and nothing was cropped, whole rows otherwise."""
-    shared = examinee.shared
-    together = [shared is not None and not any(option.cropped for option in question.options) for question in questions]
-    options = [option for question, apart in zip(questions, together, strict=True) if not apart for option in question.options]
-    spans = iter(_claimed(exam, options, examinee, key) if options else ())
-    for number, question in enumerate(questions):
-        if shared is not None and together[number]:
-            losses = _shared(question, examinee, shared, permutation(key, f"{OPTIONS} {number}", len(question.options)))
+def _answer(exam: Exam, kind: TaskType, questions: list[Question], examinee: Examinee, key: bytes) -> Iterator[_Answered]:
+    """Put some items to a worker: in one request each where it can continue a prefix and the options have one, else in batches of rows."""
+    by_rows = _by_prefix if kind is TaskType.LANGUAGE_MODELING else _by_claim
+    lengths = [_common(question) if examinee.shared is not None else 0 for question in questions]
+    apart = [question for question, length in zip(questions, lengths, strict=True) if not length]
+    found = by_rows(exam, apart, examinee, key) if apart else iter(())
+    for number, (question, length) in enumerate(zip(questions, lengths, strict=True)):
+        if examinee.shared is not None and length:
+            order = permutation(key, f"{OPTIONS} {number}", len(question.options))
+            losses, ahead = _continued(question, length, examinee, examinee.shared, order)
+            hits = ahead > exam.margin_nats if exam.margin_nats > 0 else ahead >= 0
+            yield _answered(exam, question, losses, hits if kind is TaskType.LANGUAGE_MODELING else None)
         else:
-            losses = [next(spans) for _ in question.options]
-        yield _answered(exam, question, np.concatenate(losses), None)
+            yield next(found)
+
+
+def _by_claim(exam: Exam, questions: list[Question], examinee: Examinee, key: bytes) -> Iterator[_Answered]:
+    """Claims on the rows of all options."""
+    options = [option for question in questions for option in question.options]
+    spans = iter(_claimed(exam, options, examinee, key))
+    for question in questions:
+        yield _answered(exam, question, np.concatenate([next(spans) for _ in question.options]), None)
 
 
 def leads(logits: Floats, targets: NDArray[np.integer]) -> Floats:
@@ -125,14 +135,20 @@ def _claimed(exam: Exam, options: list[Option], examinee: Examinee, key: bytes) 
     return claimed
 
 
-def _shared(question: Question, examinee: Examinee, shared: SharedClaim, order: Integers) -> list[Floats]:
-    """Claims on what follows the options' common prefix, asked in another order than the item's."""
+def _common(question: Question) -> int:
+    """Return how many tokens precede all that is scored and are the same in all options. Where rows were cropped it may be none."""
     options = question.options
-    length = min(common_prefix([option.tokens for option in options]), *(option.start for option in options))
+    return min(common_prefix([option.tokens for option in options]), *(option.start for option in options))
+
+
+def _continued(question: Question, length: int, examinee: Examinee, shared: SharedClaim, order: Integers) -> tuple[Floats, Floats]:
+    """Claims on what follows the options' common prefix, asked in another order than the item's: losses and leads of the scored tokens."""
+    options = question.options
     suffixes = [options[place].tokens[length:] for place in order]
     claimed = examinee.suffix_claims(shared, options[0].tokens[:length], suffixes)
     placed = dict(zip(order.tolist(), claimed, strict=True))
-    return [placed[place][-option.scored :] for place, option in enumerate(options)]
+    losses, ahead = np.concatenate([placed[place][:, -option.scored :] for place, option in enumerate(options)], axis=1)
+    return losses, ahead
 
 
 def _by_prefix(exam: Exam, questions: list[Question], examinee: Examinee, key: bytes) -> Iterator[_Answered]:
