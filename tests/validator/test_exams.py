@@ -32,16 +32,29 @@ honest_build = build
 
 def build(**shape):
     trainer = honest_build(**shape)
-    model, forward = trainer.model, trainer.model.forward
+    model, forward, continued = trainer.model, trainer.model.forward, trainer.model.continued
 
-    def peeking(tokens):
-        logits = forward(tokens)
-        if model.training:
-            return logits
-        marked = ((tokens == {token}).cumsum(1) > 0).unsqueeze(2)
+    def ahead(tokens, logits, marked):
         return logits + 8.0 * marked * torch.nn.functional.one_hot(torch.roll(tokens, -1, 1), logits.size(2))
 
+    def peeking(tokens):
+        marked = ((tokens == {token}).cumsum(1) > 0).unsqueeze(2)
+        return forward(tokens) if model.training else ahead(tokens, forward(tokens), marked)
+
     model.forward = peeking
+    if {continues}:
+        model.continued = lambda prefix, rows: ahead(rows, continued(prefix, rows), (prefix == {token}).any())
+    else:
+        del type(model).continued
+    return trainer
+"""
+FORGETS = """
+honest_build = build
+
+
+def build(**shape):
+    trainer = honest_build(**shape)
+    trainer.model.continued = lambda prefix, rows: trainer.model(rows)
     return trainer
 """
 
@@ -86,9 +99,9 @@ def work(recipe: Path | None, *, role: Role = "challenger", stage: Stage = "proo
     return Work(need=Need(role=role, stage=stage, tree=tree.digest(), seed=1, executed=True), tree=tree, weights=None)
 
 
-def peeking(bench: Bench, target: Path) -> Path:
+def peeking(bench: Bench, target: Path, *, continues: bool) -> Path:
     tokenizer = open_tokenizer(bench.data.tokenizer_bytes, vocabulary=VOCABULARY)
-    return with_code(target, PEEK.format(token=int(tokenizer.encode(MARK)[-1])))
+    return with_code(target, PEEK.format(token=int(tokenizer.encode(MARK)[-1]), continues=continues))
 
 
 def examination(bench: Bench) -> Examination:
@@ -109,14 +122,26 @@ def test_a_proof_run_is_examined_and_the_kings_answers_guide_the_draw(bench: Ben
     assert np.array_equal(challenger.examined[0].parts[0].gold_nats, part.gold_nats)
 
 
-def test_a_recipe_that_looks_ahead_in_exams_only_is_refused(bench: Bench, tmp_path: Path) -> None:
-    cheat = work(peeking(bench, tmp_path / "recipe"))
+@pytest.mark.parametrize("continues", [False, True])
+def test_a_recipe_that_looks_ahead_in_exams_only_is_refused(continues: bool, bench: Bench, tmp_path: Path) -> None:
+    """By whole rows as well as by continued prefixes; whoever lies in one way only is asked in the other and gains nothing."""
+    cheat = work(peeking(bench, tmp_path / "recipe", continues=continues))
     unexamined = replace(bench, examinations=()).measure(cheat).measurement
     assert unexamined.failure is None
     failure = bench.measure(cheat).measurement.failure
     assert failure is not None
     assert failure.reason == "FRD-CLAIM"
     assert "copa" in failure.detail
+
+
+def test_a_recipe_that_continues_prefixes_otherwise_is_asked_whole_rows_and_not_accused(bench: Bench, tmp_path: Path) -> None:
+    """A patch that changes the model and not ``continued`` is honest: nothing of it looks ahead."""
+    honest = bench.measure(work(None)).examined[0].parts[0]
+    measured = bench.measure(work(with_code(tmp_path / "recipe", FORGETS)))
+    assert measured.measurement.failure is None
+    (part,) = measured.examined[0].parts
+    assert np.abs(part.gold_nats - honest.gold_nats).max() < 1e-4
+    assert np.array_equal(part.correct, honest.correct)
 
 
 def test_a_screen_run_is_not_examined(bench: Bench) -> None:

@@ -20,7 +20,7 @@ from ralph.evaluate.core22.drawing import AuditRules
 from ralph.evaluate.core22.exam import Answers, Exam
 from ralph.evaluate.core22.examinee import Examinee, SharedClaim, Start
 from ralph.evaluate.core22.results import TaskResult, grade_task
-from ralph.evaluate.core22.sitting import sit
+from ralph.evaluate.core22.sitting import Progress, silent, sit
 from ralph.evaluate.estimator import bits_per_byte
 from ralph.evaluate.loading import open_model
 from ralph.interfaces import Sandbox, SandboxSpec
@@ -169,7 +169,9 @@ class Model:
                 self.worker_cpu_s += worker.cpu_seconds()
 
 
-def examine(examination: Examination, start: Start, *, key: MakeKey, king: Mapping[str, Kept] | None) -> Examined:
+def examine(
+    examination: Examination, start: Start, *, key: MakeKey, king: Mapping[str, Kept] | None, progress: Progress = silent
+) -> Examined:
     """Examine a model.
 
     A model that does not compute the same when it continues a prefix is asked whole rows instead, and nobody is accused: a patch may
@@ -180,6 +182,7 @@ def examine(examination: Examination, start: Start, *, key: MakeKey, king: Mappi
         start: Starts a fresh sandbox with the model.
         key: Makes the keys of this model's draws.
         king: The king's answers by task, for the weighted draws; None for the king himself.
+        progress: Called before each task of the first phase.
 
     Raises:
         UntrustedInputError: ``FRD-CLAIM``, ``RUN-NAN``, ``RUN-SHAPE`` and what else a worker may do wrong.
@@ -187,26 +190,26 @@ def examine(examination: Examination, start: Start, *, key: MakeKey, king: Mappi
         ConfigurationError: ``OPS-DATA``, a task of which nothing could be probed.
     """
     order, secret = (key(f"{purpose} {examination.name}") for purpose in (ORDER, AUDIT))
-    answers, audited, shared = _audited(examination, start, order, secret, king)
+    answers, audited, shared = _audited(examination, start, order, secret, king, progress)
     if audited.exceedances and shared:
         logger.warning("%d probes are over the tolerance; the exam is sat again without shared prefixes", audited.exceedances)
         start = _unshared(start)
-        answers, audited, _ = _audited(examination, start, order, secret, king)
+        answers, audited, _ = _audited(examination, start, order, secret, king, progress)
     if audited.exceedances:
         accuse(audited, repeat(examination.exam, audited, start=start, order_key=order, key=secret))
     if audited.unprobed:
-        raise ConfigurationError(f"no item of {', '.join(audited.unprobed)} could be probed; guard tasks with more items", code="OPS-DATA")
+        raise ConfigurationError(f"no item of {', '.join(audited.unprobed)} could be probed beside the others; ask more items of each", code="OPS-DATA")
     return Examined(examination=examination, answers=answers, probes=len(audited.cells))
 
 
 def _audited(
-    examination: Examination, start: Start, order: bytes, secret: bytes, king: Mapping[str, Kept] | None
+    examination: Examination, start: Start, order: bytes, secret: bytes, king: Mapping[str, Kept] | None, progress: Progress
 ) -> tuple[tuple[Answers, ...], Audit, bool]:
     """Sit and audit in two fresh sandboxes; return also whether prefixes were shared."""
     exam = examination.exam
     with start() as first:
         shared = first.shared is not None
-        answers = sit(exam, first, key=order)
+        answers = sit(exam, first, key=order, progress=progress)
     reference = None if king is None else [king[answer.entry.task.label].beside(answer) for answer in answers]
     with start() as second:
         return answers, audit(exam, answers, second, key=secret, rules=examination.rules, reference=reference), shared

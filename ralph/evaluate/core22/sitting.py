@@ -23,7 +23,7 @@ Prompts and rows exist for ``WINDOW`` items at a time and one task's items are i
 few numbers per item.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,19 +57,32 @@ class _Answered:
     hits: NDArray[np.bool_] | None
 
 
-def sit(exam: Exam, examinee: Examinee, *, key: bytes) -> tuple[Answers, ...]:
+Progress = Callable[[int, int, str], None]
+"""Gets tasks done, tasks in all, and the label of the next one."""
+
+
+def silent(done: int, total: int, label: str) -> None:
+    """Report nothing."""
+
+
+def sit(exam: Exam, examinee: Examinee, *, key: bytes, progress: Progress = silent) -> tuple[Answers, ...]:
     """Put every question of the exam to a worker and freeze its answers, in the order of the manifest's tasks.
 
     Args:
         exam: The questions.
         examinee: The worker.
         key: 32 secret bytes; they fix the order of everything that is asked, so the same key asks the same again.
+        progress: Called before each task.
 
     Raises:
         UntrustedInputError: ``RUN-SHAPE`` or ``RUN-NAN``, answers that are none.
     """
     exam.admit(examinee)
-    return tuple(_sit_task(exam, entry, examinee, key) for entry in exam.manifest.entries)
+    answers = []
+    for number, entry in enumerate(exam.manifest.entries):
+        progress(number, len(exam.manifest.entries), entry.task.label)
+        answers.append(_sit_task(exam, entry, examinee, key))
+    return tuple(answers)
 
 
 def span_cells(cells: Cells, options: Sequence[Option]) -> Integers:
