@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from ralph.cli import private
 from ralph.cli.errors import Exit
 from ralph.cli.output import JsonOption, emit, progress
 from ralph.cli.sandboxes import open_sandbox
@@ -35,6 +36,7 @@ from ralph.repository.genesis import genesis_recipe
 from ralph.repository.trees import materialise, read_tree
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="Fetch, show and score downstream tasks.")
+app.add_typer(private.app, name="private")
 
 KEY_TAG = "recipe-net/cli-core/v1"
 MAX_WEIGHTS_BYTES = 4 << 30

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ralph.cli.output import JsonOption, emit, progress
-from ralph.cli.setup import CORE_ITEMS, Devnet, MinerPlan, derived, set_up
+from ralph.cli.setup import CORE_ITEMS, Devnet, Exams, MinerPlan, derived, set_up
 from ralph.config import Research, default_home
 from ralph.data.partition import Progress
 from ralph.errors import ConfigurationError
@@ -26,6 +26,7 @@ def init(
     data: Annotated[Path | None, typer.Option(help="Prepared data to use again; by default HOME/data.")] = None,
     core: Annotated[Path | None, typer.Option(help="Bundle of CORE-22, a folder or zip file: crowns then need no task to be lost.")] = None,
     core_items: Annotated[int, typer.Option(min=1, help="Items of each guarded task.")] = CORE_ITEMS,
+    private: Annotated[list[Path] | None, typer.Option(help="File of private items, to be sealed and guarded. Repeatable.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Make data, chain, keys, network profile and one configuration file per node."""
@@ -40,7 +41,8 @@ def init(
         def report(step: Progress) -> None:
             meter.update(step.done, step.total, f"data: {step.stage}")
 
-        devnet = set_up(place, seed=chosen, miners=plans, data=data, core=core, core_items=core_items, progress=report)
+        exams = Exams(core=core, core_items=core_items, private=tuple(private or ()))
+        devnet = set_up(place, seed=chosen, miners=plans, data=data, exams=exams, progress=report)
     _write_seed(place / SEED_FILE, derived(chosen, "chain"))
     emit(
         {

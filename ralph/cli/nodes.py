@@ -23,6 +23,7 @@ from ralph.errors import ConfigurationError
 from ralph.evaluate.active import FIRST_ROTATION, active_subset
 from ralph.evaluate.core22.examining import Examination
 from ralph.evaluate.core22.guarded import task_examination
+from ralph.evaluate.core22.private import open_items, private_examination
 from ralph.executors.local import LocalExecutor
 from ralph.interfaces import Sandbox
 from ralph.judge.sequential import check
@@ -30,7 +31,6 @@ from ralph.miner.services import MinerServices
 from ralph.protocol.network import NetworkProfile
 from ralph.protocol.patch import RecipeTree
 from ralph.protocol.pool import ShardName
-from ralph.protocol.rules import Rules
 from ralph.records.events import EventTable
 from ralph.repository.genesis import genesis_recipe
 from ralph.repository.git import RecipeRepository
@@ -140,20 +140,35 @@ async def validator_services(config: Config, sandbox: Sandbox) -> Services:
         genesis=genesis,
         environment=functools.cache(lambda: describe(sandbox, genesis, rung, scratch=scratch(config))),
         scratch=scratch(config),
-        examinations=open_examinations(config, rules, data, filler=rows.filler),
+        examinations=open_examinations(config, profile, data, hotkey=hotkey.key_id, filler=rows.filler),
     )
 
 
-def open_examinations(config: Config, rules: Rules, data: DataSet, *, filler: npt.NDArray[np.int32]) -> tuple[Examination, ...]:
+def open_examinations(
+    config: Config, profile: NetworkProfile, data: DataSet, *, hotkey: str, filler: npt.NDArray[np.int32]
+) -> tuple[Examination, ...]:
     """Open what the Rules guard beside text. Raises ConfigurationError with the key that is missing or what differs."""
-    guard = rules.guards.tasks
-    if guard is None:
+    rules = profile.rules
+    tasks, private = rules.guards.tasks, rules.guards.private_items
+    found = []
+    if tasks is None and private is None:
         return ()
-    if config.core is None:
-        raise ConfigurationError("the Rules guard downstream tasks: a validator needs `core`, the bundle, in its configuration")
-    tokenizer = open_tokenizer(data.tokenizer_bytes, vocabulary=data.vocabulary)
-    sequence, batch_rows = rules.rung(rules.crown.rung).sequence, rules.evaluation.batch_rows
-    return (task_examination(config.core, guard, rules.exam, tokenizer=tokenizer, sequence=sequence, batch_rows=batch_rows, filler=filler),)
+    shape: dict[str, Any] = {
+        "tokenizer": open_tokenizer(data.tokenizer_bytes, vocabulary=data.vocabulary),
+        "sequence": rules.rung(rules.crown.rung).sequence,
+        "batch_rows": rules.evaluation.batch_rows,
+        "filler": filler,
+    }
+    if tasks is not None:
+        if config.core is None:
+            raise ConfigurationError("the Rules guard downstream tasks: a validator needs `core`, the bundle, in its configuration")
+        found.append(task_examination(config.core, tasks, rules.exam, **shape))
+    if private is not None:
+        if config.private_items is None or config.private_items_key is None:
+            raise ConfigurationError("the Rules guard private items: a validator needs `private_items` and `private_items_key`")
+        pool = open_items(config.private_items, key=config.private_items_key, expect=private.commitment)
+        found.append(private_examination(pool, private, rules.exam, beacon=profile.chain, hotkey=hotkey, **shape))
+    return tuple(found)
 
 
 async def miner_services(config: Config) -> MinerServices:

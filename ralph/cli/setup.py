@@ -20,15 +20,20 @@ from ralph.errors import ConfigurationError
 from ralph.evaluate.core22.bundle import open_bundle
 from ralph.evaluate.core22.guarded import auditable, guard_of
 from ralph.evaluate.core22.manifest import Manifest, build
+from ralph.evaluate.core22.private import ASKED_SHARD, PrivateItem, read_items
+from ralph.evaluate.core22.sealing import seal
 from ralph.protocol.canonical import digest
 from ralph.protocol.network import NetworkProfile, devnet_rules
-from ralph.protocol.rules import Rules
+from ralph.protocol.rules import PrivateGuard, Rules
 from ralph.repository.genesis import genesis_recipe
 from ralph.store.directory import DirectoryStore
 
 SEED_TAG = "recipe-net/devnet-seed/v1"
 STAKE = 1_000_000_000_000
 VALIDATOR, OWNER = "validator", "owner"
+PRIVATE = "private-items"
+PRIVATE_ACTIVE = 50
+"""Private items that are asked in a rotation, where there are as many."""
 CORE_ITEMS = 100
 """Of each guarded task."""
 
@@ -45,6 +50,21 @@ class MinerPlan:
 
     name: str
     research: Research = Research()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exams:
+    """What a devnet guards beside text."""
+
+    core: Path | None = None
+    """Bundle of CORE-22: all of its tasks that have enough items to be audited."""
+    core_items: int = CORE_ITEMS
+    private: tuple[Path, ...] = ()
+    """Files of private items, which are sealed below the home."""
+
+    def manifest(self) -> Manifest | None:
+        """Return the items of the bundle, None without one."""
+        return None if self.core is None else build(open_bundle(self.core))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +99,7 @@ def set_up(
     miners: Sequence[MinerPlan],
     data: Path | None = None,
     rules: MakeRules = devnet_rules,
-    core: Path | None = None,
-    core_items: int = CORE_ITEMS,
+    exams: Exams | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Devnet:
     """Make a devnet.
@@ -92,14 +111,27 @@ def set_up(
         seed: Fixes keys, beacons and the miners' research, so that a devnet can be repeated.
         miners: Names and research programs; each gets its own coldkey.
         rules: Makes the Rules from the digests of recipe and data.
-        core: Bundle of CORE-22, all of whose tasks are guarded that have enough items to be audited; None guards none.
-        core_items: Items of each task.
+        exams: What is guarded beside text; nothing by default.
     """
-    manifest_of_core = None if core is None else build(open_bundle(core))
+    exams = exams or Exams()
+    core, items = exams.manifest(), read_items(exams.private)
     home.mkdir(parents=True, exist_ok=True)
     data = data or home / "data"
     public, hidden = data / "public", data / "hidden"
     _prepare(public, hidden, secret=derived(seed, "hidden pool"), progress=progress)
+    manifest = _manifest_digest(public)
+    pool = pool_commitment(hidden)
+    chosen = rules(
+        genesis_tree=genesis_recipe().digest(),
+        manifest=manifest[0],
+        vocabulary=manifest[1],
+        hidden=pool.digest(),
+        sources=pool.source_names,
+    )
+    if core is not None:
+        chosen = _guarded(chosen, core, exams.core_items)
+    if items:
+        chosen = _with_private(chosen, home / PRIVATE, items, secret=derived(seed, "private items"))
     names = [OWNER, VALIDATOR, *(plan.name for plan in miners)]
     hotkeys = {name: _hotkey(home, name, derived(seed, f"hotkey {name}")) for name in names}
     RecordKey.create(home / VALIDATOR / "record.key", seed=derived(seed, "record key"))
@@ -111,17 +143,6 @@ def set_up(
         parameters=ChainParameters(),
     )
     chain_hash = asyncio.run(_register(home, seed, hotkeys))
-    manifest = _manifest_digest(public)
-    pool = pool_commitment(hidden)
-    chosen = rules(
-        genesis_tree=genesis_recipe().digest(),
-        manifest=manifest[0],
-        vocabulary=manifest[1],
-        hidden=pool.digest(),
-        sources=pool.source_names,
-    )
-    if manifest_of_core is not None:
-        chosen = _guarded(chosen, manifest_of_core, core_items)
     profile = NetworkProfile(name="devnet", chain=chain_hash, netuid=1, rules=chosen)
     save_profile(home / "devnet.toml", profile)
     DirectoryStore(home / "store")
@@ -129,7 +150,7 @@ def set_up(
         home=home, profile=profile, validator=hotkeys[VALIDATOR].key_id, hotkeys={name: key.key_id for name, key in hotkeys.items()}
     )
     for plan in (MinerPlan(name=VALIDATOR), *miners):
-        save_config(devnet.config(plan.name), _config(devnet, plan, public, hidden, core))
+        save_config(devnet.config(plan.name), _config(devnet, plan, public, hidden, exams.core))
     return devnet
 
 
@@ -151,6 +172,17 @@ def _guarded(rules: Rules, manifest: Manifest, items: int) -> Rules:
         raise ConfigurationError(detail)
     guard = guard_of(manifest, tasks=tasks, items=items)
     return rules.model_copy(update={"guards": rules.guards.model_copy(update={"tasks": guard})})
+
+
+def _with_private(rules: Rules, place: Path, items: Sequence[PrivateItem], *, secret: bytes) -> Rules:
+    """Seal private items and return Rules that also guard them."""
+    key = key_beside(place)
+    commitment = seal(place, items, key=PoolKey.load(key) if key.exists() else PoolKey.create(key, secret=secret))
+    active = min(PRIVATE_ACTIVE, commitment.shard(ASKED_SHARD).documents)
+    if not active:
+        raise ConfigurationError(f"{len(items)} private items are too few: none of them is in the shard that is asked")
+    guard = PrivateGuard(commitment=commitment.digest(), items=active)
+    return rules.model_copy(update={"guards": rules.guards.model_copy(update={"private_items": guard})})
 
 
 def _manifest_digest(public: Path) -> tuple[bytes, int]:
@@ -180,6 +212,7 @@ async def _register(home: Path, seed: int, hotkeys: dict[str, Hotkey]) -> bytes:
 
 def _config(devnet: Devnet, plan: MinerPlan, public: Path, hidden: Path, core: Path | None) -> Config:
     is_validator = plan.name == VALIDATOR
+    private, guarded = devnet.home / PRIVATE, devnet.profile.rules.guards.private_items is not None
     state = devnet.home / plan.name
     return Config(
         state=state.absolute(),
@@ -190,6 +223,8 @@ def _config(devnet: Devnet, plan: MinerPlan, public: Path, hidden: Path, core: P
         hidden=hidden.absolute() if is_validator else None,
         hidden_key=key_beside(hidden) if is_validator else None,
         core=core.absolute() if is_validator and core is not None else None,
+        private_items=private.absolute() if is_validator and guarded else None,
+        private_items_key=key_beside(private) if is_validator and guarded else None,
         validator=None if is_validator else devnet.validator,
         keys=Keys(
             wallets=(state / "wallets").absolute(),

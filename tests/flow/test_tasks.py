@@ -129,9 +129,9 @@ def test_a_validator_with_another_bundle_does_not_start(story, tmp_path: Path) -
     lines = file.read_text(encoding="utf-8").replace('"gold": 1', '"gold": 0', 1)
     file.write_text(lines, encoding="utf-8")
     changed = config.model_copy(update={"core": other})
-    rules = world.devnet.profile.rules
-    filler = data.validation.rows(1, rules.rung("C1").sequence).filler
+    profile = world.devnet.profile
+    shape = {"hotkey": world.devnet.validator, "filler": data.validation.rows(1, profile.rules.rung("C1").sequence).filler}
     with pytest.raises(ConfigurationError, match=r"OPS-DATA.*the Rules name"):
-        open_examinations(changed, rules, data, filler=filler)
+        open_examinations(changed, profile, data, **shape)
     with pytest.raises(ConfigurationError, match="needs `core`"):
-        open_examinations(config.model_copy(update={"core": None}), rules, data, filler=filler)
+        open_examinations(config.model_copy(update={"core": None}), profile, data, **shape)

@@ -12,7 +12,7 @@ from ralph.agent import knobs
 from ralph.chain.local import LocalChain
 from ralph.chain.producer import Barrier, BlockProducer
 from ralph.cli.nodes import miner_services, validator_services
-from ralph.cli.setup import Devnet, MinerPlan, derived, set_up
+from ralph.cli.setup import Devnet, Exams, MinerPlan, derived, set_up
 from ralph.config import load_config
 from ralph.data.corpora import stdlib_documents
 from ralph.data.prepare import prepare
@@ -106,7 +106,9 @@ class World:
 
     def __init__(self, home: Path, data: Path, names: Sequence[str], *, core: Path | None = None) -> None:
         miners = [MinerPlan(name=name) for name in names]
-        self.devnet: Devnet = set_up(home, seed=SEED, miners=miners, data=data, rules=small_rules, core=core, core_items=TASK_ITEMS)
+        self.devnet: Devnet = set_up(
+            home, seed=SEED, miners=miners, data=data, rules=small_rules, exams=Exams(core=core, core_items=TASK_ITEMS)
+        )
         self.store = DirectoryStore(home / "store")
 
     @contextmanager

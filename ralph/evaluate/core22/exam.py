@@ -14,10 +14,9 @@ from ralph.data.dataset import Rows
 from ralph.data.tokenizer import Tokenizer
 from ralph.errors import ConfigurationError
 from ralph.evaluate.cells import Cells, Floats, Integers, Tokens
-from ralph.evaluate.core22.bundle import Bundle
 from ralph.evaluate.core22.examinee import Examinee
 from ralph.evaluate.core22.items import Item
-from ralph.evaluate.core22.manifest import Manifest, TaskEntry
+from ralph.evaluate.core22.manifest import ItemSource, Manifest, TaskEntry
 from ralph.evaluate.core22.questions import Option, Question, ask
 from ralph.evaluate.draw import claims_digest
 from ralph.protocol.canonical import digest
@@ -40,7 +39,7 @@ class Exam:
             0 for the public benchmark's own rule, by which of equal answers the first counts.
     """
 
-    bundle: Bundle
+    bundle: ItemSource
     manifest: Manifest
     tokenizer: Tokenizer
     sequence: int

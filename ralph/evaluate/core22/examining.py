@@ -198,7 +198,9 @@ def examine(
     if audited.exceedances:
         accuse(audited, repeat(examination.exam, audited, start=start, order_key=order, key=secret))
     if audited.unprobed:
-        raise ConfigurationError(f"no item of {', '.join(audited.unprobed)} could be probed beside the others; ask more items of each", code="OPS-DATA")
+        raise ConfigurationError(
+            f"no item of {', '.join(audited.unprobed)} could be probed beside the others; ask more items of each", code="OPS-DATA"
+        )
     return Examined(examination=examination, answers=answers, probes=len(audited.cells))
 
 

@@ -9,10 +9,9 @@ The digest of a manifest names the whole exam; validators compare it before they
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from ralph.errors import ConfigurationError
-from ralph.evaluate.core22.bundle import Bundle
 from ralph.evaluate.core22.items import CODE, Item, item_digest
 from ralph.evaluate.core22.prompts import ordered
 from ralph.evaluate.core22.tasks import TASKS, Task
@@ -20,6 +19,24 @@ from ralph.protocol.canonical import digest
 
 TAG = "recipe-net/core22/v1"
 POOL_TAG = "recipe-net/core22/pool/v1"
+
+
+class ItemSource(Protocol):
+    """Items by task: a ``Bundle``, or private items."""
+
+    @property
+    def present(self) -> tuple[Task, ...]:
+        """Return the tasks of which there are items."""
+        ...
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Return the labels of public tasks of which there are none."""
+        ...
+
+    def items(self, task: Task) -> tuple[Item, ...]:
+        """Return all items of a task in a fixed order."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,18 +121,18 @@ class Manifest:
         )
 
 
-def shuffled(bundle: Bundle, task: Task) -> tuple[Item, ...]:
+def shuffled(bundle: ItemSource, task: Task) -> tuple[Item, ...]:
     """Return all items of a task in the order of their numbers."""
     items = bundle.items(task)
     return tuple(items[place] for place in ordered(len(items)))
 
 
-def build(bundle: Bundle) -> Manifest:
+def build(bundle: ItemSource) -> Manifest:
     """Return the exam of everything that a bundle holds, reading one task at a time."""
     return Manifest(entries=tuple(_entry(task, shuffled(bundle, task)) for task in bundle.present), absent=bundle.absent)
 
 
-def load(bundle: Bundle, entry: TaskEntry) -> tuple[Item, ...]:
+def load(bundle: ItemSource, entry: TaskEntry) -> tuple[Item, ...]:
     """Return all items of a manifest's task, shuffled: the scored ones come first.
 
     Raises:
