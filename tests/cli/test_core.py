@@ -2,13 +2,16 @@
 
 import hashlib
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ralph.cli.nodes import open_examinations, open_public_data
 from ralph.config import load_config, load_profile
+from ralph.errors import ConfigurationError
 from ralph.evaluate.core22.tasks import TASKS
 from ralph.protocol.network import LADDER
 from tests.cli.network import ralph
@@ -112,3 +115,59 @@ def test_a_network_without_a_bundle_guards_no_task(network: Path, bundle: Path) 
     done = ralph("core", "show", bundle, "--config", config)
     assert done.status == 1
     assert "the Rules guard no tasks" in done.out
+
+
+def items(path: Path, numbers: range, *, licence: str | None = "written here, CC0-1.0") -> Path:
+    task = next(task for task in TASKS if task.label == "copa")
+    lines = []
+    for number in numbers:
+        value = {**material.item(task, number), "type": task.type.value, "licence": licence}
+        lines.append(json.dumps({name: field for name, field in value.items() if field is not None}))
+    path.write_text("".join(text + "\n" for text in lines), encoding="utf-8")
+    return path
+
+
+def test_private_items_are_committed_to_added_to_and_renewed(tmp_path: Path) -> None:
+    done = ralph("core", "private", "commit", tmp_path / "sealed", items(tmp_path / "a.jsonl", range(40)), "--json")
+    assert done.status == 0, done.err
+    assert sum(done.json["shards"].values()) == done.json["schemas"]["multiple_choice"] == 40
+    shown = ralph("core", "private", "show", tmp_path / "sealed")
+    assert done.json["commitment"] in shown.out
+    assert "licence: written here, CC0-1.0" in shown.out
+    more = items(tmp_path / "b.jsonl", range(40, 60))
+    key = ["--key", tmp_path / "sealed.key"]
+    added = ralph("core", "private", "add", tmp_path / "larger", more, "--from", tmp_path / "sealed", "--json")
+    assert sum(added.json["shards"].values()) == 60
+    assert added.json["commitment"] != done.json["commitment"]
+    renewed = ralph("core", "private", "refresh", tmp_path / "newer", more, "--from", tmp_path / "sealed")
+    assert "40 in all" in renewed.out
+    assert "refresh 1" in renewed.out
+    assert ralph("core", "private", "show", tmp_path / "newer", *key).status == 0
+    for words in (done, shown, added, renewed):
+        assert material.item(next(task for task in TASKS if task.label == "copa"), 0)["query"] not in words.out + words.err
+
+
+def test_a_private_item_without_a_licence_is_one_line_with_its_place(tmp_path: Path) -> None:
+    done = ralph("core", "private", "commit", tmp_path / "sealed", items(tmp_path / "a.jsonl", range(2), licence=None))
+    assert done.status == 3
+    assert "a.jsonl, line 1: 'licence' is missing" in done.err
+    assert "Traceback" not in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_a_network_can_guard_private_items_which_its_validator_opens(small_data: Path, tmp_path: Path) -> None:
+    private = items(tmp_path / "a.jsonl", range(40))
+    done = ralph("init", "--home", tmp_path / "net", "--seed", 7, "--data", small_data, "--private", private, "--json")
+    assert done.status == 0, done.err
+    assert done.json["guarded"] == ["private-hard"]
+    path = tmp_path / "net" / "validator" / "config.toml"
+    shown = ralph("core", "private", "show", tmp_path / "net" / "private-items", "--config", path)
+    assert shown.status == 0, shown.err
+    config = load_config(path)
+    profile = load_profile(config.profile)
+    data = open_public_data(config, profile)
+    shape = {"hotkey": "5F", "filler": data.validation.rows(1, 64).filler}
+    (examination,) = open_examinations(config, profile, data, **shape)
+    assert sum(len(entry.items) for entry in examination.exam.manifest.entries) == profile.rules.guards.private_items.items
+    with pytest.raises(ConfigurationError, match="`private_items_key`"):
+        open_examinations(config.model_copy(update={"private_items_key": None}), profile, data, **shape)

@@ -7,14 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ralph.data.poolkey import PoolKey
 from ralph.data.tokenizer import open_tokenizer
 from ralph.evaluate.core22.bundle import open_bundle
 from ralph.evaluate.core22.examining import Examination
 from ralph.evaluate.core22.guarded import guard_of, task_examination
 from ralph.evaluate.core22.manifest import build
+from ralph.evaluate.core22.private import open_items, private_examination, read_items
+from ralph.evaluate.core22.sealing import seal
 from ralph.judge.plan import Need
 from ralph.protocol.measurement import Role, Stage
 from ralph.protocol.network import devnet_rules
+from ralph.protocol.rules import PrivateGuard
 from ralph.repository.genesis import genesis_recipe
 from ralph.repository.trees import read_tree
 from ralph.sandbox.bubblewrap import BubblewrapSandbox
@@ -142,6 +146,30 @@ def test_a_recipe_that_continues_prefixes_otherwise_is_asked_whole_rows_and_not_
     (part,) = measured.examined[0].parts
     assert np.abs(part.gold_nats - honest.gold_nats).max() < 1e-4
     assert np.array_equal(part.correct, honest.correct)
+
+
+def test_private_items_are_asked_beside_the_tasks_and_told_as_one_figure(bench: Bench, tmp_path: Path) -> None:
+    lines = [json.dumps({**json.loads(line(number)), "type": "multiple_choice", "licence": "made for this"}) for number in range(60)]
+    (tmp_path / "items.jsonl").write_text("".join(text + "\n" for text in lines), encoding="utf-8")
+    seal(tmp_path / "items", read_items([tmp_path / "items.jsonl"]), key=PoolKey.create(tmp_path / "items.key"))
+    pool = open_items(tmp_path / "items", key=tmp_path / "items.key", expect=None)
+    tokenizer = open_tokenizer(bench.data.tokenizer_bytes, vocabulary=VOCABULARY)
+    private = private_examination(
+        pool,
+        PrivateGuard(commitment=pool.commitment.digest(), items=20),
+        bench.rules.exam,
+        beacon=bytes(32),
+        hotkey="validator",
+        tokenizer=tokenizer,
+        sequence=RUNG.sequence,
+        batch_rows=16,
+        filler=bench.hidden.filler,
+    )
+    measured = replace(bench, examinations=(*bench.examinations, private)).measure(work(None))
+    assert [(value.task, value.items) for value in measured.measurement.tasks] == [("copa", ITEMS), ("private-hard", 20)]
+    told = measured.measurement.tasks[1]
+    assert (told.accuracy, told.gold_bpb) == (round(told.accuracy, 3), round(told.gold_bpb, 3))
+    assert [part.correct.size for one in measured.examined for part in one.parts] == [ITEMS, 20]
 
 
 def test_a_screen_run_is_not_examined(bench: Bench) -> None:
