@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ralph.cli.nodes import open_examinations, open_public_data
-from ralph.config import load_config, load_profile
+from ralph.config import load_config, load_profile, save_config
 from ralph.errors import ConfigurationError
 from ralph.evaluate.core22.tasks import TASKS
 from ralph.protocol.network import LADDER
@@ -104,6 +104,10 @@ def test_a_network_can_guard_the_tasks_of_a_bundle_that_have_enough_items(bundle
     shown = ralph("core", "show", bundle, "--config", tmp_path / "net" / "validator" / "config.toml")
     assert shown.status == 0
     assert guard.manifest.hex() in shown.out
+    checked = ralph("config", "check", "--config", tmp_path / "net" / "validator" / "config.toml")
+    assert "30 items of copa" in checked.out
+    save_config(tmp_path / "without.toml", config.model_copy(update={"core": None}))
+    assert "needs `core`" in ralph("config", "check", "--config", tmp_path / "without.toml").out
     few = ralph("init", "--home", tmp_path / "other", "--data", small_data, "--core", bundle, "--core-items", 3)
     assert few.status == 3
     assert "--core-items asks 3" in few.err
