@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from ralph.cli.exams import CORE_ITEMS, Exams
 from ralph.cli.output import JsonOption, emit, progress
-from ralph.cli.setup import CORE_ITEMS, Devnet, Exams, MinerPlan, derived, set_up
+from ralph.cli.setup import Devnet, MinerPlan, derived, set_up
 from ralph.config import Research, default_home
 from ralph.data.partition import Progress
 from ralph.errors import ConfigurationError

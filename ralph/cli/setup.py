@@ -10,21 +10,16 @@ from ralph.chain.local import LocalChain
 from ralph.chain.producer import create
 from ralph.chain.schema import ChainParameters
 from ralph.chain.wallet import Hotkey, RecordKey, write_coldkey_address
+from ralph.cli.exams import Exams
 from ralph.config import Config, Keys, Research, save_config, save_profile
 from ralph.data.layout import MANIFEST
 from ralph.data.partition import Progress
 from ralph.data.poolkey import PoolKey, key_beside
 from ralph.data.prepare import prepare
 from ralph.data.shards import data_manifest, pool_commitment
-from ralph.errors import ConfigurationError
-from ralph.evaluate.core22.bundle import open_bundle
-from ralph.evaluate.core22.guarded import auditable, guard_of
-from ralph.evaluate.core22.manifest import Manifest, build
-from ralph.evaluate.core22.private import ASKED_SHARD, PrivateItem, read_items
-from ralph.evaluate.core22.sealing import seal
 from ralph.protocol.canonical import digest
 from ralph.protocol.network import NetworkProfile, devnet_rules
-from ralph.protocol.rules import PrivateGuard, Rules
+from ralph.protocol.rules import Rules
 from ralph.repository.genesis import genesis_recipe
 from ralph.store.directory import DirectoryStore
 
@@ -32,10 +27,6 @@ SEED_TAG = "recipe-net/devnet-seed/v1"
 STAKE = 1_000_000_000_000
 VALIDATOR, OWNER = "validator", "owner"
 PRIVATE = "private-items"
-PRIVATE_ACTIVE = 50
-"""Private items that are asked in a rotation, where there are as many."""
-CORE_ITEMS = 100
-"""Of each guarded task."""
 
 
 class MakeRules(Protocol):
@@ -50,21 +41,6 @@ class MinerPlan:
 
     name: str
     research: Research = Research()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exams:
-    """What a devnet guards beside text."""
-
-    core: Path | None = None
-    """Bundle of CORE-22: all of its tasks that have enough items to be audited."""
-    core_items: int = CORE_ITEMS
-    private: tuple[Path, ...] = ()
-    """Files of private items, which are sealed below the home."""
-
-    def manifest(self) -> Manifest | None:
-        """Return the items of the bundle, None without one."""
-        return None if self.core is None else build(open_bundle(self.core))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +90,7 @@ def set_up(
         exams: What is guarded beside text; nothing by default.
     """
     exams = exams or Exams()
-    core, items = exams.manifest(), read_items(exams.private)
+    read = exams.read()
     home.mkdir(parents=True, exist_ok=True)
     data = data or home / "data"
     public, hidden = data / "public", data / "hidden"
@@ -128,21 +104,8 @@ def set_up(
         hidden=pool.digest(),
         sources=pool.source_names,
     )
-    if core is not None:
-        chosen = _guarded(chosen, core, exams.core_items)
-    if items:
-        chosen = _with_private(chosen, home / PRIVATE, items, secret=derived(seed, "private items"))
-    names = [OWNER, VALIDATOR, *(plan.name for plan in miners)]
-    hotkeys = {name: _hotkey(home, name, derived(seed, f"hotkey {name}")) for name in names}
-    RecordKey.create(home / VALIDATOR / "record.key", seed=derived(seed, "record key"))
-    create(
-        home / "chain.sqlite",
-        seed=derived(seed, "chain"),
-        owner_hotkey=hotkeys[OWNER].key_id,
-        owner_coldkey=_coldkey(seed, OWNER),
-        parameters=ChainParameters(),
-    )
-    chain_hash = asyncio.run(_register(home, seed, hotkeys))
+    chosen = read.guarded(chosen, place=home / PRIVATE, secret=derived(seed, "private items"))
+    hotkeys, chain_hash = _people(home, seed, [OWNER, VALIDATOR, *(plan.name for plan in miners)])
     profile = NetworkProfile(name="devnet", chain=chain_hash, netuid=1, rules=chosen)
     save_profile(home / "devnet.toml", profile)
     DirectoryStore(home / "store")
@@ -154,6 +117,20 @@ def set_up(
     return devnet
 
 
+def _people(home: Path, seed: int, names: Sequence[str]) -> tuple[dict[str, Hotkey], bytes]:
+    """Make the keys and a chain on which all are registered; return the hotkeys and the hash of the chain's first block."""
+    hotkeys = {name: _hotkey(home, name, derived(seed, f"hotkey {name}")) for name in names}
+    RecordKey.create(home / VALIDATOR / "record.key", seed=derived(seed, "record key"))
+    create(
+        home / "chain.sqlite",
+        seed=derived(seed, "chain"),
+        owner_hotkey=hotkeys[OWNER].key_id,
+        owner_coldkey=_coldkey(seed, OWNER),
+        parameters=ChainParameters(),
+    )
+    return hotkeys, asyncio.run(_register(home, seed, hotkeys))
+
+
 def _prepare(public: Path, hidden: Path, *, secret: bytes, progress: Callable[[Progress], None] | None) -> None:
     """Prepare data unless there are some with a key to them. The key follows from the seed, so that the commitment repeats."""
     key = key_beside(hidden)
@@ -162,27 +139,6 @@ def _prepare(public: Path, hidden: Path, *, secret: bytes, progress: Callable[[P
     if not key.exists():
         PoolKey.create(key, secret=secret)
     prepare(public, hidden=hidden, key=key, progress=progress)
-
-
-def _guarded(rules: Rules, manifest: Manifest, items: int) -> Rules:
-    """Return Rules that also guard the tasks of a bundle."""
-    tasks = auditable(manifest.first(items), rules.exam)
-    if not tasks:
-        detail = f"no task has enough items to be audited: {rules.exam.uniform_options} are probed of each, and --core-items asks {items}"
-        raise ConfigurationError(detail)
-    guard = guard_of(manifest, tasks=tasks, items=items)
-    return rules.model_copy(update={"guards": rules.guards.model_copy(update={"tasks": guard})})
-
-
-def _with_private(rules: Rules, place: Path, items: Sequence[PrivateItem], *, secret: bytes) -> Rules:
-    """Seal private items and return Rules that also guard them."""
-    key = key_beside(place)
-    commitment = seal(place, items, key=PoolKey.load(key) if key.exists() else PoolKey.create(key, secret=secret))
-    active = min(PRIVATE_ACTIVE, commitment.shard(ASKED_SHARD).documents)
-    if not active:
-        raise ConfigurationError(f"{len(items)} private items are too few: none of them is in the shard that is asked")
-    guard = PrivateGuard(commitment=commitment.digest(), items=active)
-    return rules.model_copy(update={"guards": rules.guards.model_copy(update={"private_items": guard})})
 
 
 def _manifest_digest(public: Path) -> tuple[bytes, int]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ralph.errors import CorruptStateError
-from ralph.judge.guards import failed
+from ralph.judge.guards import failed, named
 from ralph.judge.sequential import Action, Look, filter_look, proof_look, screen
 from ralph.protocol.lineage import Contest, KingRun, PairedRun, Reign, Throne
 from ralph.protocol.measurement import GuardRow, Measurement, Stage
@@ -20,9 +20,6 @@ from ralph.protocol.reasons import Reason
 from ralph.protocol.record import CaseRow, CrownRow, LookRow, OutcomeRow, State
 from ralph.protocol.rules import CrownRules, Rules
 from ralph.protocol.seeds import draw
-
-MOST_NAMED = 6
-"""Guards that an outcome names: its text has a limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +195,7 @@ def _proof(case: CaseRow, contest: Contest, pool: tuple[KingRun, ...], rules: Cr
     look = proof_look(*_values(contest.runs, pool), rules, entry=contest.entry)
     row, sentence = _look_row(look, entry=contest.entry), _sentence(look)
     if look.action is Action.CROWN and unsafe:
-        sentence = f"{sentence}; but not shown to be safe: {_listed(unsafe)}"
+        sentence = f"{sentence}; but not shown to be safe: {named(unsafe)}"
         if look.estimate.n < rules.proof_looks[-1]:
             return _Judged(outcome=_outcome(case, "proving", Reason.STA_CONTINUE, sentence, row), contest=contest)
         return _Judged(outcome=_outcome(case, "dropped", Reason.STA_REGRESS, sentence, row))
@@ -240,18 +237,6 @@ def _conclude(
     new_pool = tuple(KingRun(seed=run.seed, val_bpb=run.challenger) for run in contest.runs)
     after = replace(common, lineage=(*throne.lineage, reign), pool=new_pool, entries=0, entered=frozenset(), contests=())
     return Decision(throne=after, outcomes=outcomes, crown=crown)
-
-
-def _listed(unsafe: tuple[GuardRow, ...]) -> str:
-    more = f", and {len(unsafe) - MOST_NAMED} more" if len(unsafe) > MOST_NAMED else ""
-    return ", ".join(_unsafe(row) for row in unsafe[:MOST_NAMED]) + more
-
-
-def _unsafe(row: GuardRow) -> str:
-    if row.kind == "answers":
-        return f"answers to {row.name}, {row.difference:+.4f} of {row.items} lost, at most {row.upper:+.4f} over {row.runs} runs"
-    named = f"right answers of {row.name}" if row.kind == "gold" else row.name
-    return f"{named} {row.difference:+.4f} bpb, at most {row.upper:+.4f} over {row.runs} runs"
 
 
 def _values(runs: tuple[PairedRun, ...], pool: tuple[KingRun, ...]) -> tuple[list[float], list[float], list[float]]:

@@ -22,6 +22,8 @@ from ralph.protocol.rules import GuardKind, GuardRules, Rules
 Floats = NDArray[np.float64]
 
 MIN_RUNS = 2
+MOST_NAMED = 6
+"""Guards that an outcome names: its text has a limit."""
 CHUNK_CELLS = 1 << 22
 """Resampled items held at a time."""
 
@@ -70,6 +72,19 @@ def margins_of(rules: Rules) -> dict[GuardKind, float]:
         "answers": rules.exam.answers_margin,
         "gold": rules.exam.gold_margin_bpb,
     }
+
+
+def named(unsafe: Sequence[GuardRow]) -> str:
+    """Say of guards that are not safe, of the first ones at least, what they are about and how bad it may be."""
+    more = f", and {len(unsafe) - MOST_NAMED} more" if len(unsafe) > MOST_NAMED else ""
+    return ", ".join(_sentence(row) for row in unsafe[:MOST_NAMED]) + more
+
+
+def _sentence(row: GuardRow) -> str:
+    if row.kind == "answers":
+        return f"answers to {row.name}, {row.difference:+.4f} of {row.items} lost, at most {row.upper:+.4f} over {row.runs} runs"
+    about = f"right answers of {row.name}" if row.kind == "gold" else row.name
+    return f"{about} {row.difference:+.4f} bpb, at most {row.upper:+.4f} over {row.runs} runs"
 
 
 def guard(part: Part, rules: GuardRules, *, key: bytes) -> GuardRow:

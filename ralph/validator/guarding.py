@@ -23,9 +23,8 @@ from ralph.protocol.rules import Rules
 from ralph.protocol.seeds import draw
 from ralph.records.events import EventTable
 
-KIND, ANSWERS, KING = "documents", "answers", "king-answers"
-MAX_DOCUMENT_BYTES = 1 << 26
-MAX_ANSWERS_BYTES = 1 << 28
+KIND, KING = "proof-run", "king-answers"
+MAX_RUN_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,13 +62,14 @@ class Guarding:
         """Remember what a proof run, the king's or a challenger's, lost on each document (float64[N] in nats) and answered to each item."""
         if need.stage != "proof" or self.events.get(KIND, need.key) is not None:
             return
-        parts = {part.name: _plain(part) for one in examined for part in one.parts}
-        self.events.append(ANSWERS, need.key, self.private.put(encode(parts)))
         for one in examined if need.role == "king" else ():
-            if self.events.get(KING, f"{need.tree.hex()}/{one.examination.name}") is None:
+            key = f"{need.tree.hex()}/{one.examination.name}"
+            if self.events.get(KING, key) is None:
                 kept = {label: [answers.losses, answers.hits] for label, answers in one.kept.items()}
-                self.events.append(KING, f"{need.tree.hex()}/{one.examination.name}", self.private.put(encode(kept)))
-        self.events.append(KIND, need.key, self.private.put(np.ascontiguousarray(document_nats, "<f8").tobytes()))
+                self.events.append(KING, key, self.private.put(encode(kept)))
+        tasks = {part.name: _plain(part) for one in examined for part in one.parts}
+        run = {"documents": np.ascontiguousarray(document_nats, "<f8").tobytes(), "tasks": tasks}
+        self.events.append(KIND, need.key, self.private.put(encode(run)))
 
     def king_answers(self, names: Sequence[str]) -> dict[str, dict[str, Kept]]:
         """Return the king's answers to these examinations, by task; an examination that he has not sat is left out."""
@@ -77,7 +77,7 @@ class Guarding:
         for name in names:
             digest = self.events.get(KING, f"{self.throne.king.tree.hex()}/{name}")
             if digest is not None:
-                plain = decode(self.private.get(digest, limit=MAX_ANSWERS_BYTES), limit=MAX_ANSWERS_BYTES)
+                plain = decode(self.private.get(digest, limit=MAX_RUN_BYTES), limit=MAX_RUN_BYTES)
                 found[name] = {label: Kept(losses=losses, hits=hits) for label, (losses, hits) in plain.items()}
         return found
 
@@ -107,14 +107,12 @@ class Guarding:
         return None if challenger is None or king is None else (challenger, king)
 
     def _known(self, need: Need) -> _Run | None:
-        documents, answers = (self.events.get(kind, need.key) for kind in (KIND, ANSWERS))
-        if documents is None or answers is None:
+        digest = self.events.get(KIND, need.key)
+        if digest is None:
             return None
-        plain = decode(self.private.get(answers, limit=MAX_ANSWERS_BYTES), limit=MAX_ANSWERS_BYTES)
-        return _Run(
-            documents=np.frombuffer(self.private.get(documents, limit=MAX_DOCUMENT_BYTES), "<f8"),
-            tasks={name: _graded(name, part) for name, part in plain.items()},
-        )
+        plain = decode(self.private.get(digest, limit=MAX_RUN_BYTES), limit=MAX_RUN_BYTES)
+        tasks = {name: _graded(name, part) for name, part in plain["tasks"].items()}
+        return _Run(documents=np.frombuffer(plain["documents"], "<f8"), tasks=tasks)
 
     def _parts(self, pairs: Sequence[tuple[_Run, _Run]]) -> Iterator[Part]:
         """Return what the Rules guard, in their order."""

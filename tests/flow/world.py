@@ -11,8 +11,9 @@ from pathlib import Path
 from ralph.agent import knobs
 from ralph.chain.local import LocalChain
 from ralph.chain.producer import Barrier, BlockProducer
+from ralph.cli.exams import Exams
 from ralph.cli.nodes import miner_services, validator_services
-from ralph.cli.setup import Devnet, Exams, MinerPlan, derived, set_up
+from ralph.cli.setup import Devnet, MinerPlan, derived, set_up
 from ralph.config import load_config
 from ralph.data.corpora import stdlib_documents
 from ralph.data.prepare import prepare
