@@ -58,7 +58,7 @@ honest_build = build
 
 def build(**shape):
     trainer = honest_build(**shape)
-    trainer.model.continued = lambda prefix, rows: trainer.model(rows)
+    trainer.model.continued = lambda prefix, rows: {found}
     return trainer
 """
 
@@ -138,10 +138,11 @@ def test_a_recipe_that_looks_ahead_in_exams_only_is_refused(continues: bool, ben
     assert "copa" in failure.detail
 
 
-def test_a_recipe_that_continues_prefixes_otherwise_is_asked_whole_rows_and_not_accused(bench: Bench, tmp_path: Path) -> None:
+@pytest.mark.parametrize("found", ["trainer.model(rows)", "trainer.model(rows)[:, :-1]", "1 / 0"], ids=["otherwise", "too short", "fails"])
+def test_a_recipe_that_continues_prefixes_otherwise_is_asked_whole_rows_and_not_accused(found: str, bench: Bench, tmp_path: Path) -> None:
     """A patch that changes the model and not ``continued`` is honest: nothing of it looks ahead."""
     honest = bench.measure(work(None)).examined[0].parts[0]
-    measured = bench.measure(work(with_code(tmp_path / "recipe", FORGETS)))
+    measured = bench.measure(work(with_code(tmp_path / "recipe", FORGETS.format(found=found))))
     assert measured.measurement.failure is None
     (part,) = measured.examined[0].parts
     assert np.abs(part.gold_nats - honest.gold_nats).max() < 1e-4

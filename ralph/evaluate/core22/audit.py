@@ -203,7 +203,8 @@ def _probe(exam: Exam, answers: Answers, items: Sequence[Item], places: tuple[Pl
     wanted = span_cells(cells, options)
     truths, ahead = np.empty(wanted.size), np.empty(wanted.size)
     fresh = digest(ORDER_TAG, {"key": key, "task": answers.entry.task.label})
-    for batch, targets, logits in probes.answers(examinee.logits, rows, wanted, batch_rows=exam.batch_rows, key=fresh):
+    shape = {"batch_rows": exam.batch_rows, "multiple": exam.probe_multiple}
+    for batch, targets, logits in probes.answers(examinee.logits, rows, wanted, key=fresh, **shape):
         found = np.searchsorted(wanted, batch)
         truths[found], ahead[found] = probes.losses(logits, targets), leads(logits, targets)
     row = cells.row(wanted)

@@ -21,6 +21,7 @@ from ralph.evaluate.core22.questions import Option, Question, ask
 from ralph.evaluate.draw import claims_digest
 from ralph.protocol.canonical import digest
 
+LEAST_PREFIX = 16
 ANSWERS_TAG = "recipe-net/core22/answers/v1"
 
 
@@ -52,6 +53,11 @@ class Exam:
             raise ConfigurationError(
                 f"filler of shape {self.filler.shape} for batches of {self.batch_rows} rows of {self.sequence} + 1 tokens"
             )
+
+    @property
+    def probe_multiple(self) -> int:
+        """Return the tokens to a multiple of which prefixes are filled up: four lengths at most, for batches that are mostly full."""
+        return max(LEAST_PREFIX, self.sequence // 4)
 
     def rows(self, options: Sequence[Option]) -> Rows:
         """Return options as rows of T + 1 tokens with filler behind their ends; every token but the first counts as scored."""

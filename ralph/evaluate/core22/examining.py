@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ralph.errors import ConfigurationError
+from ralph.errors import ConfigurationError, UntrustedInputError
 from ralph.evaluate.cells import Floats, Integers, Tokens
 from ralph.evaluate.core22.audit import Audit, accuse, audit, repeat
 from ralph.evaluate.core22.drawing import AuditRules
@@ -34,6 +34,7 @@ from ralph.train.safetensors_header import parse
 
 logger = logging.getLogger(__name__)
 
+CANNOT_CONTINUE = frozenset({"RUN-CRASH", "RUN-SHAPE", "RUN-NAN"})
 ORDER, AUDIT = "exam order", "exam audit"
 MakeKey = Callable[[str], bytes]
 """Purpose -> 32 bytes that no worker sees and no miner knew when the patch was committed."""
@@ -174,8 +175,8 @@ def examine(
 ) -> Examined:
     """Examine a model.
 
-    A model that does not compute the same when it continues a prefix is asked whole rows instead, and nobody is accused: a patch may
-    have changed one and not the other.
+    A model that fails or does not compute the same when it continues a prefix is asked whole rows instead, and nobody is accused: a
+    patch may have changed one and not the other.
 
     Args:
         examination: What is asked, and how it is audited.
@@ -190,11 +191,14 @@ def examine(
         ConfigurationError: ``OPS-DATA``, a task of which nothing could be probed.
     """
     order, secret = (key(f"{purpose} {examination.name}") for purpose in (ORDER, AUDIT))
-    answers, audited, shared = _audited(examination, start, order, secret, king, progress)
-    if audited.exceedances and shared:
-        logger.warning("%d probes are over the tolerance; the exam is sat again without shared prefixes", audited.exceedances)
+    found = _audited(examination, start, order, secret, king, progress)
+    if found is None:
+        logger.warning("the recipe continues prefixes otherwise than it computes whole rows; the exam is sat again in whole rows")
         start = _unshared(start)
-        answers, audited, _ = _audited(examination, start, order, secret, king, progress)
+        found = _audited(examination, start, order, secret, king, progress)
+    if found is None:
+        raise ValueError("a worker that was asked whole rows only continued prefixes")
+    answers, audited = found
     if audited.exceedances:
         accuse(audited, repeat(examination.exam, audited, start=start, order_key=order, key=secret))
     if audited.unprobed:
@@ -206,15 +210,21 @@ def examine(
 
 def _audited(
     examination: Examination, start: Start, order: bytes, secret: bytes, king: Mapping[str, Kept] | None, progress: Progress
-) -> tuple[tuple[Answers, ...], Audit, bool]:
-    """Sit and audit in two fresh sandboxes; return also whether prefixes were shared."""
+) -> tuple[tuple[Answers, ...], Audit] | None:
+    """Sit and audit in two fresh sandboxes; None where prefixes were continued and that failed or did not agree with the probes."""
     exam = examination.exam
     with start() as first:
         shared = first.shared is not None
-        answers = sit(exam, first, key=order, progress=progress)
+        try:
+            answers = sit(exam, first, key=order, progress=progress)
+        except UntrustedInputError as error:
+            if shared and error.code in CANNOT_CONTINUE:
+                return None
+            raise
     reference = None if king is None else [king[answer.entry.task.label].beside(answer) for answer in answers]
     with start() as second:
-        return answers, audit(exam, answers, second, key=secret, rules=examination.rules, reference=reference), shared
+        audited = audit(exam, answers, second, key=secret, rules=examination.rules, reference=reference)
+    return None if shared and audited.exceedances else (answers, audited)
 
 
 def _unshared(start: Start) -> Start:

@@ -170,7 +170,8 @@ def _by_prefix(exam: Exam, questions: list[Question], examinee: Examinee, key: b
     rows = exam.rows(options)
     wanted = span_cells(Cells.of(rows.lengths), options)
     losses, hits = np.empty(wanted.size), np.empty(wanted.size, np.bool_)
-    for batch, targets, logits in probes.answers(examinee.logits, rows, wanted, batch_rows=exam.batch_rows, key=key):
+    shape = {"batch_rows": exam.batch_rows, "multiple": exam.probe_multiple}
+    for batch, targets, logits in probes.answers(examinee.logits, rows, wanted, key=key, **shape):
         places = np.searchsorted(wanted, batch)
         losses[places] = probes.losses(logits, targets)
         hits[places] = leads(logits, targets) > exam.margin_nats if exam.margin_nats > 0 else logits.argmax(axis=1) == targets
