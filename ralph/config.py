@@ -73,6 +73,12 @@ class Config(_Section):
     """Hidden pool; validators only."""
     hidden_key: Path | None = None
     """Key that opens the hidden pool; validators only."""
+    core: Path | None = None
+    """Folder or zip file of the CORE-22 bundle, where the Rules guard its tasks; validators only."""
+    private_items: Path | None = None
+    """Sealed private items, where the Rules guard them; validators only."""
+    private_items_key: Path | None = None
+    """Key that opens them; validators only."""
     validator: str | None = None
     """Hotkey of the validator to follow; miners and auditors only."""
     keys: Keys
@@ -116,7 +122,7 @@ def load_profile(path: Path) -> NetworkProfile:
 
 def save_profile(path: Path, profile: NetworkProfile) -> None:
     """Write a network profile as TOML, digests in hexadecimal."""
-    _write(path, _hexadecimal(profile.value()))
+    _write(path, _without_none(_hexadecimal(profile.value())))
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

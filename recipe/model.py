@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
-from attention import attend, rotate, rotations
+from attention import Past, attend, rotate, rotations
 from loss import capped_cross_entropy
 from torch import Tensor, nn
 
@@ -42,7 +42,7 @@ class Attention(nn.Module):
         self.qkv = Linear(width, 3 * width)
         self.output = Linear(width, width)
 
-    def forward(self, x: Tensor, window: int, rotation: tuple[Tensor, Tensor] | None, extra: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, window: int, rotation: tuple[Tensor, Tensor] | None, extra: Tensor | None, past: Past | None) -> Tensor:
         B, T, C = x.shape
         q, k, v = self.qkv(x).view(B, T, 3, self.heads, self.head).unbind(2)
         if rotation is not None:  # option: position = "rope"
@@ -51,7 +51,10 @@ class Attention(nn.Module):
             q, k = self.qk_gain * norm(q), norm(k)
         if extra is not None:  # option: value_embedding
             v = v + extra.view(B, T, self.heads, self.head)
-        y = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), window, self.kind)
+        k, v = k.transpose(1, 2), v.transpose(1, 2)
+        if past is not None:
+            k, v = past.join(self, k, v)
+        y = attend(q.transpose(1, 2), k, v, window, self.kind)
         return self.output(y.transpose(1, 2).reshape(B, T, C))
 
 
@@ -81,10 +84,12 @@ class Block(nn.Module):
         if self.lambdas:
             self.stay, self.again = nn.Parameter(torch.empty(())), nn.Parameter(torch.empty(()))
 
-    def forward(self, x: Tensor, first: Tensor, window: int, rotation: tuple[Tensor, Tensor] | None, extra: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, first: Tensor, window: int, rotation: tuple[Tensor, Tensor] | None, extra: Tensor | None, past: Past | None
+    ) -> Tensor:
         if self.lambdas:  # option: lambdas
             x = self.stay.to(x.dtype) * x + self.again.to(x.dtype) * first
-        x = x + self.attention(norm(x), window, rotation, extra)
+        x = x + self.attention(norm(x), window, rotation, extra, past)
         return x + self.mlp(norm(x))
 
 
@@ -131,18 +136,24 @@ class GPT(nn.Module):
         weights = sum(parameter.numel() for name, parameter in self.named_parameters() if name not in looked_up)
         return 6 * weights + 12 * self.embedding.embedding_dim * sum(self.windows)
 
-    def features(self, tokens: Tensor, *, short: bool = False) -> Tensor:
-        """Return what the head reads: [B, T, C]. While `short`, no block sees further than the short window."""
-        T = tokens.size(1)
+    def features(self, tokens: Tensor, *, short: bool = False, past: Past | None = None) -> Tensor:
+        """Return what the head reads: [B, T, C]. While `short`, no block sees further than the short window.
+
+        With a `past`, the first call keeps one row in it, and rows of later calls continue that row.
+        """
+        begin = 0 if past is None else past.length
+        place = slice(begin, begin + tokens.size(1))
         x = self.embedding(tokens)
         if not self.rope:
-            x = x + self.position[:T]
+            x = x + self.position[place]
         x = x.to(self.dtype)
-        rotation = (self.cosine[:T].to(self.dtype), self.sine[:T].to(self.dtype)) if self.rope else None
+        rotation = (self.cosine[place].to(self.dtype), self.sine[place].to(self.dtype)) if self.rope else None
         extra = None if self.value_embedding is None else self.value_embedding(tokens).to(self.dtype)
         first = x
         for block, window in zip(self.blocks, self.windows, strict=True):
-            x = block(x, first, min(window, self.short) if short else window, rotation, extra)
+            x = block(x, first, min(window, self.short) if short else window, rotation, extra, past)
+        if past is not None and not begin:
+            past.length = tokens.size(1)
         return norm(x)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -151,6 +162,12 @@ class GPT(nn.Module):
     def logits_at(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Return the logits behind one position of each row, float32[B, V], without the head's work for the others."""
         return self.logits(self.features(tokens)[torch.arange(len(positions)), positions])
+
+    def continued(self, prefix: Tensor, rows: Tensor) -> Tensor:
+        """Return the logits behind every token of int64[K, S], float32[K, S, V]: each row continues int64[P], which is computed once."""
+        past = Past()
+        self.features(prefix[None], past=past)
+        return self.logits(self.features(rows, past=past))
 
     def logits(self, x: Tensor) -> Tensor:
         """Return float32[..., V] of features [..., C]."""

@@ -12,7 +12,7 @@ from ralph.protocol import seeds
 from ralph.protocol.announcement import Announcement, Environment, Hypothesis, Slot, anchor_payload, case_id
 from ralph.protocol.bundle import RunClaim, manifest_of
 from ralph.protocol.canonical import Canonical, digest, encode
-from ralph.protocol.measurement import GuardRow, Measurement, Score, SignedMeasurement, SourceValue, set_digest
+from ralph.protocol.measurement import GuardRow, Measurement, Score, SignedMeasurement, SourceValue, TaskValue, set_digest
 from ralph.protocol.merkle import leaf_hash, tree_hash
 from ralph.protocol.network import NetworkProfile, devnet_rules
 from ralph.protocol.patch import RecipeTree
@@ -93,7 +93,8 @@ def measured() -> Measurement:
         tokens=102_400,
         score=score,
         failure=None,
-        guards=(GuardRow(name="code", runs=4, items=512, difference=-0.0125, upper=0.0009765625),),
+        tasks=(TaskValue(task="arc_easy", items=100, accuracy=0.25, gold_bpb=1.5),),
+        guards=(GuardRow(kind="source", name="code", runs=4, items=512, difference=-0.0125, upper=0.0009765625),),
     )
 
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from ralph.auditor.guards import GuardAuditor
 from ralph.auditor.published import Published
 from ralph.auditor.report import Check, Findings
 from ralph.errors import RalphError
@@ -38,12 +39,13 @@ def decide_again(records: tuple[Published, ...], rules: Rules, found: Findings) 
     A Record that states another outcome than its inputs give is a divergence, and the recomputed state is
     carried on.
     """
-    throne = Throne.genesis(rules.genesis_tree)
+    throne, guards = Throne.genesis(rules.genesis_tree), GuardAuditor(rules=rules, found=found)
     decided: list[Decided] = []
     for published in records:
         record, subject = published.record, f"round {published.record.round}"
         found.expect(Check.LINK, subject, record.king == throne.king.tree, "the record names another king than the records before it give")
         check_measurements(record, rules, found)
+        guards.check(record, throne)
         try:
             decision = redecide(throne, record, rules)
         except HOSTILE as error:

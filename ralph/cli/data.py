@@ -21,6 +21,7 @@ from ralph.data.prepare import prepare
 from ralph.data.refresh import refresh
 from ralph.data.shards import open_data, open_pool, pool_commitment
 from ralph.data.textfiles import text_files
+from ralph.data.tokenizer import open_tokenizer
 from ralph.data.verify import Finding, verify
 from ralph.errors import ConfigurationError
 from ralph.protocol.data import DataManifest
@@ -166,10 +167,11 @@ def refresh_command(
         raise ConfigurationError(f"{config} names no `hidden` and `hidden_key`")
     rules = load_profile(node.profile).rules.data
     old = open_pool(node.hidden, key=node.hidden_key, expect=rules.hidden_commitment)
+    public = open_data(node.data, expect=rules.manifest)
     new = refresh(
         out,
         old,
-        public=open_data(node.data, expect=rules.manifest),
+        tokenizer=open_tokenizer(public.tokenizer_bytes, vocabulary=public.vocabulary),
         documents=_corpus(source, paths or [], subset, revision, documents).documents(0),
         fractions=Fractions(hidden=hidden_fraction, validation=validation_fraction),
     )

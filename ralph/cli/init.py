@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ralph.cli.exams import CORE_ITEMS, Exams
 from ralph.cli.output import JsonOption, emit, progress
 from ralph.cli.setup import Devnet, MinerPlan, derived, set_up
 from ralph.config import Research, default_home
@@ -24,6 +25,9 @@ def init(
     miner: Annotated[list[str] | None, typer.Option(help="Name of a miner. Repeatable; by default one, `miner`.")] = None,
     experiments: Annotated[int, typer.Option(min=1, help="Experiments of each miner's research per king.")] = 12,
     data: Annotated[Path | None, typer.Option(help="Prepared data to use again; by default HOME/data.")] = None,
+    core: Annotated[Path | None, typer.Option(help="Bundle of CORE-22, a folder or zip file: crowns then need no task to be lost.")] = None,
+    core_items: Annotated[int, typer.Option(min=1, help="Items of each guarded task.")] = CORE_ITEMS,
+    private: Annotated[list[Path] | None, typer.Option(help="File of private items, to be sealed and guarded. Repeatable.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Make data, chain, keys, network profile and one configuration file per node."""
@@ -38,7 +42,8 @@ def init(
         def report(step: Progress) -> None:
             meter.update(step.done, step.total, f"data: {step.stage}")
 
-        devnet = set_up(place, seed=chosen, miners=plans, data=data, progress=report)
+        exams = Exams(core=core, core_items=core_items, private=tuple(private or ()))
+        devnet = set_up(place, seed=chosen, miners=plans, data=data, exams=exams, progress=report)
     _write_seed(place / SEED_FILE, derived(chosen, "chain"))
     emit(
         {
@@ -49,6 +54,7 @@ def init(
             "hotkeys": devnet.hotkeys,
             "configs": {name: str(devnet.config(name)) for name in ("validator", *names)},
             "seed": chosen,
+            "guarded": list(devnet.profile.rules.guards.exams),
         },
         list(_lines(devnet, names, chosen)),
         as_json=json,
@@ -63,6 +69,9 @@ def _write_seed(path: Path, seed: bytes) -> None:
 
 
 def _lines(devnet: Devnet, names: list[str], seed: int) -> Iterator[str]:
+    guarded = devnet.profile.rules.guards.exams
+    if guarded:
+        yield f"guarded tasks: {', '.join(guarded)}"
     yield f"a development network is in {devnet.home} (seed {seed}); start each in a terminal of its own:"
     yield f"  ralph chain run --path {_quoted(devnet.chain)} --seed-file {_quoted(devnet.home / SEED_FILE)}"
     yield f"  ralph validator run --config {_quoted(devnet.config('validator'))}"

@@ -9,14 +9,21 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ralph.chain.local import LocalChain
 from ralph.chain.wallet import Hotkey, RecordKey
 from ralph.cli.sandboxes import open_sandbox
 from ralph.config import Config, load_profile
 from ralph.data.dataset import DataSet, DocumentSet, open_data
 from ralph.data.pool import open_pool
+from ralph.data.tokenizer import open_tokenizer
 from ralph.errors import ConfigurationError
 from ralph.evaluate.active import FIRST_ROTATION, active_subset
+from ralph.evaluate.core22.examining import Examination
+from ralph.evaluate.core22.guarded import task_examination
+from ralph.evaluate.core22.private import open_items, private_examination
 from ralph.executors.local import LocalExecutor
 from ralph.interfaces import Sandbox
 from ralph.judge.sequential import check
@@ -116,6 +123,7 @@ async def validator_services(config: Config, sandbox: Sandbox) -> Services:
     data = open_public_data(config, profile)
     rung = rules.rung(rules.crown.rung)
     hidden = active_documents(open_hidden_documents(config, profile, data), profile, hotkey=hotkey.key_id)
+    rows = hidden.rows(None, rung.sequence)
     return Services(
         profile=profile,
         chain=await open_chain(config, profile, hotkey, participant=f"validator {hotkey.key_id}"),
@@ -126,13 +134,41 @@ async def validator_services(config: Config, sandbox: Sandbox) -> Services:
         events=EventTable.open(config.state / "events.sqlite"),
         repository=RecipeRepository.create(config.state / "recipe.git", genesis),
         data=data,
-        hidden=hidden.rows(None, rung.sequence),
+        hidden=rows,
         hotkey=hotkey,
         record_key=RecordKey.load(config.keys.record_key),
         genesis=genesis,
         environment=functools.cache(lambda: describe(sandbox, genesis, rung, scratch=scratch(config))),
         scratch=scratch(config),
+        examinations=open_examinations(config, profile, data, hotkey=hotkey.key_id, filler=rows.filler),
     )
+
+
+def open_examinations(
+    config: Config, profile: NetworkProfile, data: DataSet, *, hotkey: str, filler: npt.NDArray[np.int32]
+) -> tuple[Examination, ...]:
+    """Open what the Rules guard beside text. Raises ConfigurationError with the key that is missing or what differs."""
+    rules = profile.rules
+    tasks, private = rules.guards.tasks, rules.guards.private_items
+    found = []
+    if tasks is None and private is None:
+        return ()
+    shape: dict[str, Any] = {
+        "tokenizer": open_tokenizer(data.tokenizer_bytes, vocabulary=data.vocabulary),
+        "sequence": rules.rung(rules.crown.rung).sequence,
+        "batch_rows": rules.evaluation.batch_rows,
+        "filler": filler,
+    }
+    if tasks is not None:
+        if config.core is None:
+            raise ConfigurationError("the Rules guard downstream tasks: a validator needs `core`, the bundle, in its configuration")
+        found.append(task_examination(config.core, tasks, rules.exam, **shape))
+    if private is not None:
+        if config.private_items is None or config.private_items_key is None:
+            raise ConfigurationError("the Rules guard private items: a validator needs `private_items` and `private_items_key`")
+        pool = open_items(config.private_items, key=config.private_items_key, expect=private.commitment)
+        found.append(private_examination(pool, private, rules.exam, beacon=profile.chain, hotkey=hotkey, **shape))
+    return tuple(found)
 
 
 async def miner_services(config: Config) -> MinerServices:

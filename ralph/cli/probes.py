@@ -13,7 +13,7 @@ from pathlib import Path
 from ralph.chain.local import LocalChain
 from ralph.chain.wallet import Hotkey, RecordKey
 from ralph.cli.errors import next_step
-from ralph.cli.nodes import SCORED_SHARD, open_genesis, open_profile
+from ralph.cli.nodes import SCORED_SHARD, open_examinations, open_genesis, open_hotkey, open_profile, open_public_data
 from ralph.cli.sandboxes import open_sandbox
 from ralph.config import Config, Launcher
 from ralph.data.shards import pool_commitment
@@ -21,6 +21,7 @@ from ralph.data.verify import verify
 from ralph.errors import ConfigurationError, RalphError
 from ralph.evaluate.active import active_count
 from ralph.interfaces import Head
+from ralph.protocol.network import NetworkProfile
 from ralph.protocol.rules import Rules
 from ralph.sandbox.preflight import run_preflight
 
@@ -149,6 +150,8 @@ def node(config: Config) -> Iterator[Probe]:
     yield from _data("data", config.data, profile.rules.data.manifest)
     if config.hidden is not None:
         yield from _hidden(config.hidden, config.hidden_key, profile.rules)
+        if profile.rules.guards.exams:
+            yield _loaded("exams", lambda: _exams(config, profile))
     yield _loaded("hotkey", lambda: Hotkey.load(config.keys.wallets, config.keys.coldkey, config.keys.hotkey).key_id)
     record_key = config.keys.record_key
     if record_key is not None:
@@ -171,6 +174,15 @@ def _hidden(place: Path, key: Path | None, rules: Rules) -> Iterator[Probe]:
     if used > active_count(documents):
         detail = f"a rotation scores {used} of the {documents} documents of shard {SCORED_SHARD}; a tenth is meant, which needs more text"
         yield Probe(name="hidden", state=State.NOTE, detail=detail)
+
+
+def _exams(config: Config, profile: NetworkProfile) -> str:
+    """Open what the Rules guard beside text, as a validator does when it starts; return what it is."""
+    data, rung = open_public_data(config, profile), profile.rules.rung(profile.rules.crown.rung)
+    filler = data.validation.rows(1, rung.sequence).filler
+    found = open_examinations(config, profile, data, hotkey=open_hotkey(config).key_id, filler=filler)
+    counts = {entry.task.label: len(entry.items) for one in found for entry in one.exam.manifest.entries}
+    return ", ".join(f"{count} items of {label}" for label, count in counts.items())
 
 
 def _data(name: str, place: Path, expect: bytes, *, key: Path | None = None) -> Iterator[Probe]:

@@ -10,6 +10,7 @@ from ralph.chain.local import LocalChain
 from ralph.chain.producer import create
 from ralph.chain.schema import ChainParameters
 from ralph.chain.wallet import Hotkey, RecordKey, write_coldkey_address
+from ralph.cli.exams import Exams
 from ralph.config import Config, Keys, Research, save_config, save_profile
 from ralph.data.layout import MANIFEST
 from ralph.data.partition import Progress
@@ -25,6 +26,7 @@ from ralph.store.directory import DirectoryStore
 SEED_TAG = "recipe-net/devnet-seed/v1"
 STAKE = 1_000_000_000_000
 VALIDATOR, OWNER = "validator", "owner"
+PRIVATE = "private-items"
 
 
 class MakeRules(Protocol):
@@ -73,6 +75,7 @@ def set_up(
     miners: Sequence[MinerPlan],
     data: Path | None = None,
     rules: MakeRules = devnet_rules,
+    exams: Exams | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Devnet:
     """Make a devnet.
@@ -84,22 +87,14 @@ def set_up(
         seed: Fixes keys, beacons and the miners' research, so that a devnet can be repeated.
         miners: Names and research programs; each gets its own coldkey.
         rules: Makes the Rules from the digests of recipe and data.
+        exams: What is guarded beside text; nothing by default.
     """
+    exams = exams or Exams()
+    read = exams.read()
     home.mkdir(parents=True, exist_ok=True)
     data = data or home / "data"
     public, hidden = data / "public", data / "hidden"
     _prepare(public, hidden, secret=derived(seed, "hidden pool"), progress=progress)
-    names = [OWNER, VALIDATOR, *(plan.name for plan in miners)]
-    hotkeys = {name: _hotkey(home, name, derived(seed, f"hotkey {name}")) for name in names}
-    RecordKey.create(home / VALIDATOR / "record.key", seed=derived(seed, "record key"))
-    create(
-        home / "chain.sqlite",
-        seed=derived(seed, "chain"),
-        owner_hotkey=hotkeys[OWNER].key_id,
-        owner_coldkey=_coldkey(seed, OWNER),
-        parameters=ChainParameters(),
-    )
-    chain_hash = asyncio.run(_register(home, seed, hotkeys))
     manifest = _manifest_digest(public)
     pool = pool_commitment(hidden)
     chosen = rules(
@@ -109,6 +104,8 @@ def set_up(
         hidden=pool.digest(),
         sources=pool.source_names,
     )
+    chosen = read.guarded(chosen, place=home / PRIVATE, secret=derived(seed, "private items"))
+    hotkeys, chain_hash = _people(home, seed, [OWNER, VALIDATOR, *(plan.name for plan in miners)])
     profile = NetworkProfile(name="devnet", chain=chain_hash, netuid=1, rules=chosen)
     save_profile(home / "devnet.toml", profile)
     DirectoryStore(home / "store")
@@ -116,8 +113,22 @@ def set_up(
         home=home, profile=profile, validator=hotkeys[VALIDATOR].key_id, hotkeys={name: key.key_id for name, key in hotkeys.items()}
     )
     for plan in (MinerPlan(name=VALIDATOR), *miners):
-        save_config(devnet.config(plan.name), _config(devnet, plan, public, hidden))
+        save_config(devnet.config(plan.name), _config(devnet, plan, public, hidden, exams.core))
     return devnet
+
+
+def _people(home: Path, seed: int, names: Sequence[str]) -> tuple[dict[str, Hotkey], bytes]:
+    """Make the keys and a chain on which all are registered; return the hotkeys and the hash of the chain's first block."""
+    hotkeys = {name: _hotkey(home, name, derived(seed, f"hotkey {name}")) for name in names}
+    RecordKey.create(home / VALIDATOR / "record.key", seed=derived(seed, "record key"))
+    create(
+        home / "chain.sqlite",
+        seed=derived(seed, "chain"),
+        owner_hotkey=hotkeys[OWNER].key_id,
+        owner_coldkey=_coldkey(seed, OWNER),
+        parameters=ChainParameters(),
+    )
+    return hotkeys, asyncio.run(_register(home, seed, hotkeys))
 
 
 def _prepare(public: Path, hidden: Path, *, secret: bytes, progress: Callable[[Progress], None] | None) -> None:
@@ -155,8 +166,9 @@ async def _register(home: Path, seed: int, hotkeys: dict[str, Hotkey]) -> bytes:
         await chain.close()
 
 
-def _config(devnet: Devnet, plan: MinerPlan, public: Path, hidden: Path) -> Config:
+def _config(devnet: Devnet, plan: MinerPlan, public: Path, hidden: Path, core: Path | None) -> Config:
     is_validator = plan.name == VALIDATOR
+    private, guarded = devnet.home / PRIVATE, devnet.profile.rules.guards.private_items is not None
     state = devnet.home / plan.name
     return Config(
         state=state.absolute(),
@@ -166,6 +178,9 @@ def _config(devnet: Devnet, plan: MinerPlan, public: Path, hidden: Path) -> Conf
         data=public.absolute(),
         hidden=hidden.absolute() if is_validator else None,
         hidden_key=key_beside(hidden) if is_validator else None,
+        core=core.absolute() if is_validator and core is not None else None,
+        private_items=private.absolute() if is_validator and guarded else None,
+        private_items_key=key_beside(private) if is_validator and guarded else None,
         validator=None if is_validator else devnet.validator,
         keys=Keys(
             wallets=(state / "wallets").absolute(),

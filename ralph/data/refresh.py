@@ -15,14 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from ralph.data.corpora import Document
-from ralph.data.dataset import DataSet
 from ralph.data.encode import Stretch, stretch_of
 from ralph.data.layout import INDEX
 from ralph.data.partition import Entry, Fractions, SubPool, document_digest, has_utf8, pool_of, shard_of, split_of
 from ralph.data.pool import Contents, HiddenPool
 from ralph.data.poolwriter import PoolWriter
 from ralph.data.staging import PRIVATE_MODE, Staging
-from ralph.data.tokenizer import open_tokenizer
+from ralph.data.tokenizer import Tokenizer
 from ralph.errors import ConfigurationError
 from ralph.protocol.canonical import digest
 from ralph.protocol.data import BOS
@@ -31,13 +30,13 @@ from ralph.protocol.pool import SHARDS, PoolCommitment, ShardName, refreshed_doc
 REFRESH_TAG = "recipe-net/pool/refresh/v1"
 
 
-def refresh(out: Path, old: HiddenPool, *, public: DataSet, documents: Iterable[Document], fractions: Fractions) -> PoolCommitment:
+def refresh(out: Path, old: HiddenPool, *, tokenizer: Tokenizer, documents: Iterable[Document], fractions: Fractions) -> PoolCommitment:
     """Write the refreshed pool to ``out`` under the key of the old one, whose directory stays as it is.
 
     Args:
         out: Another directory than the old pool's.
         old: The pool that is refreshed.
-        public: The track's public data: tokenizer and sources.
+        tokenizer: The one that the pool was made with.
         documents: Newer text. Of it the first new documents by digest that belong into each shard are taken.
         fractions: The shares that the pool was prepared with.
 
@@ -47,7 +46,6 @@ def refresh(out: Path, old: HiddenPool, *, public: DataSet, documents: Iterable[
     """
     if out.absolute() == old.directory.absolute():
         raise ConfigurationError(f"write the refreshed pool to another directory than {out}: the old one is needed to check it")
-    tokenizer = open_tokenizer(public.tokenizer_bytes, vocabulary=public.vocabulary)
     fresh = _by_shard(documents, old.commitment, fractions)
     stretches: dict[ShardName, Stretch] = {}
     for name in SHARDS:

@@ -30,22 +30,18 @@ from ralph.evaluate import claims as claiming
 from ralph.evaluate import probes as probing
 from ralph.evaluate.cells import Cells, Floats, Integers
 from ralph.evaluate.draw import draw
+from ralph.evaluate.loading import open_model
 from ralph.evaluate.score import Audit, Score, assemble
 from ralph.evaluate.tolerance import Doubt, doubts
 from ralph.interfaces import Sandbox, SandboxedWorker, SandboxSpec
 from ralph.protocol.rules import EvaluationRules, Rung, ToleranceRules
 from ralph.sandbox.limits import limits_for
 from ralph.train import finite, wire
-from ralph.train.budget import check_parameters
 from ralph.train.channel import WorkerChannel
 from ralph.train.host import weight_limits
-from ralph.train.plan import plan
 from ralph.train.safetensors_header import parse
 
 logger = logging.getLogger(__name__)
-
-SEED = 0
-"""Scoring draws nothing; both phases are seeded alike."""
 
 
 def score(exam: "Exam", token_bytes: NDArray[np.uint8]) -> Score:
@@ -211,24 +207,4 @@ class Exam:
 
     def open(self, worker: SandboxedWorker) -> WorkerChannel:
         """Build the recipe and load the weights in a started sandbox."""
-        limits = limits_for(self.rung)
-        fixed = plan(self.recipe, self.rung)
-        channel = WorkerChannel(worker, deadline_s=limits.timeout_s)
-        channel.hello()
-        built = channel.setup(
-            {
-                "mode": "score",
-                "width": self.rung.width,
-                "sequence": self.rung.sequence,
-                "vocabulary": self.vocabulary,
-                "batch_rows": fixed.batch_rows,
-                "steps": fixed.steps,
-                "threads": limits.threads,
-                "seed": SEED,
-                "ranks": limits.ranks,
-                "device": self.rung.device,
-            }
-        )
-        check_parameters(built.parameters, self.rung)
-        channel.load(self.tensors)
-        return channel
+        return open_model(worker, recipe=self.recipe, rung=self.rung, vocabulary=self.vocabulary, tensors=self.tensors)

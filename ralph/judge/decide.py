@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ralph.errors import CorruptStateError
-from ralph.judge.guards import failed
+from ralph.judge.guards import failed, named
 from ralph.judge.sequential import Action, Look, filter_look, proof_look, screen
 from ralph.protocol.lineage import Contest, KingRun, PairedRun, Reign, Throne
 from ralph.protocol.measurement import GuardRow, Measurement, Stage
@@ -195,7 +195,7 @@ def _proof(case: CaseRow, contest: Contest, pool: tuple[KingRun, ...], rules: Cr
     look = proof_look(*_values(contest.runs, pool), rules, entry=contest.entry)
     row, sentence = _look_row(look, entry=contest.entry), _sentence(look)
     if look.action is Action.CROWN and unsafe:
-        sentence = f"{sentence}; but not shown to be safe: {', '.join(_unsafe(one) for one in unsafe)}"
+        sentence = f"{sentence}; but not shown to be safe: {named(unsafe)}"
         if look.estimate.n < rules.proof_looks[-1]:
             return _Judged(outcome=_outcome(case, "proving", Reason.STA_CONTINUE, sentence, row), contest=contest)
         return _Judged(outcome=_outcome(case, "dropped", Reason.STA_REGRESS, sentence, row))
@@ -237,10 +237,6 @@ def _conclude(
     new_pool = tuple(KingRun(seed=run.seed, val_bpb=run.challenger) for run in contest.runs)
     after = replace(common, lineage=(*throne.lineage, reign), pool=new_pool, entries=0, entered=frozenset(), contests=())
     return Decision(throne=after, outcomes=outcomes, crown=crown)
-
-
-def _unsafe(row: GuardRow) -> str:
-    return f"{row.name} {row.difference:+.4f} bpb, at most {row.upper:+.4f} over {row.runs} runs"
 
 
 def _values(runs: tuple[PairedRun, ...], pool: tuple[KingRun, ...]) -> tuple[list[float], list[float], list[float]]:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from ralph.protocol.announcement import ShortText
 from ralph.protocol.canonical import U64, Canonical, Digest, Real, digest
+from ralph.protocol.rules import GuardKind
 
 Role = Literal["king", "challenger"]
 Stage = Literal["pool", "screen", "filter", "proof"]
@@ -44,18 +45,31 @@ class Score(Canonical):
     sources: tuple[SourceValue, ...]
 
 
+class TaskValue(Canonical):
+    """What a run answered to the items of one guarded task. Which items it got right stays with the validator."""
+
+    TAG: ClassVar[str] = "recipe-net/task-value/v1"
+
+    task: ShortText
+    items: U64
+    accuracy: Real
+    gold_bpb: Real
+    """Bits per byte of the right answers."""
+
+
 class GuardRow(Canonical):
     """One part of the test on which a challenger may not be much worse than the king, over all proof runs of a contest so far."""
 
     TAG: ClassVar[str] = "recipe-net/guard-row/v1"
 
+    kind: GuardKind
     name: ShortText
-    """Source of text."""
+    """Source of text, or task."""
     runs: U64
     items: U64
-    """Documents."""
+    """Documents, or items of the task."""
     difference: Real
-    """Challenger less king, in the metric's unit; positive is worse."""
+    """Challenger less king in bits per byte, or king less challenger in right answers as a part of the items; positive is worse."""
     upper: Real
     """Upper end of its one-sided interval."""
 
@@ -94,6 +108,8 @@ class Measurement(Canonical):
     tokens: U64
     score: Score | None
     failure: Failure | None
+    tasks: tuple[TaskValue, ...] = ()
+    """Of a proof run, where the Rules guard tasks; empty everywhere else."""
     guards: tuple[GuardRow, ...] = ()
     """Of the last proof run of a contest in this round; empty everywhere else."""
 

@@ -15,6 +15,7 @@ from ralph.protocol.rules import (
     DataRules,
     EmissionRules,
     EvaluationRules,
+    ExamRules,
     GuardRules,
     PatchRules,
     RoundRules,
@@ -134,6 +135,13 @@ token ids, 0.025 in 23 with 1024. Runs of small edits and of the king on equal s
 hardly at all: hence b = 0.75, and a v_ref above what neutral patches show (0.07 of sigma squared)."""
 
 
+DEVNET_EXAM = ExamRules(
+    uniform_options=16, weighted_options=16, tau_nats=1e-4, answers_margin=0.1, gold_margin_bpb=0.25, published_decimals=3
+)
+"""Margins for about a hundred items and four runs: at these scales most answers are guesses, and what two equally good models differ by is
+some hundredths."""
+
+
 def devnet_rules(
     *, genesis_tree: bytes, manifest: bytes, vocabulary: int, hidden: bytes, sources: tuple[str, ...], first_block: int = 1
 ) -> Rules:
@@ -166,6 +174,7 @@ def devnet_rules(
         ),
         crown=DEVNET_CROWN,
         guards=GuardRules(sources=tuple(sorted(sources)), source_margin_sigmas=1.0, min_documents=64, level=0.95, resamples=2000),
+        exam=DEVNET_EXAM,
         emission=EmissionRules(king_share=0.9, probation_share=0.25, decay_per_round=0.99, royalty_generations=8),
         announcements_per_coldkey=2,
         defer_limit=3,

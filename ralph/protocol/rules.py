@@ -175,6 +175,35 @@ class CrownRules(Canonical):
     max_cases_per_round: U64
 
 
+PRIVATE_ITEMS = "private-hard"
+"""What the private items are called beside the public tasks."""
+GuardKind = Literal["source", "answers", "gold"]
+
+
+class TaskGuard(Canonical):
+    """Public downstream tasks that are guarded."""
+
+    TAG: ClassVar[str] = "recipe-net/rules/task-guard/v1"
+
+    manifest: Digest
+    """Digest of the manifest of the items that are asked; ``ralph core show`` prints it."""
+    tasks: tuple[str, ...]
+    """Labels, in the order of the public list."""
+    items: Annotated[U64, Field(ge=1)]
+    """Items of each task: the first ones, or all where there are fewer."""
+
+
+class PrivateGuard(Canonical):
+    """Items that were never published and are guarded together."""
+
+    TAG: ClassVar[str] = "recipe-net/rules/private-guard/v1"
+
+    commitment: Digest
+    """Digest of the PoolCommitment to the items; they are with the measuring validator only."""
+    items: Annotated[U64, Field(ge=1)]
+    """Items that are asked in one rotation, drawn from the committed ones."""
+
+
 class GuardRules(Canonical):
     """On what a challenger may not be worse, whatever it gains elsewhere."""
 
@@ -189,6 +218,42 @@ class GuardRules(Canonical):
     level: Real
     """Of the one-sided interval."""
     resamples: U64
+    tasks: TaskGuard | None = None
+    """Public downstream tasks; none by default."""
+    private_items: PrivateGuard | None = None
+    """Private items; none by default."""
+
+    @property
+    def exams(self) -> tuple[str, ...]:
+        """Return what is examined beside the hidden text: the tasks, then the private items together."""
+        tasks = () if self.tasks is None else self.tasks.tasks
+        return tasks if self.private_items is None else (*tasks, PRIVATE_ITEMS)
+
+    @property
+    def parts(self) -> tuple[tuple[GuardKind, str], ...]:
+        """Return every part of the test that is guarded, in the order of its guards."""
+        sources: tuple[tuple[GuardKind, str], ...] = tuple(("source", name) for name in self.sources)
+        kinds: tuple[GuardKind, ...] = ("answers", "gold")
+        return (*sources, *((kind, name) for name in self.exams for kind in kinds))
+
+
+class ExamRules(Canonical):
+    """How the items of guarded tasks are asked, audited and compared. Without such a guard nothing here is used."""
+
+    TAG: ClassVar[str] = "recipe-net/rules/exam/v1"
+
+    uniform_options: Annotated[U64, Field(ge=1)]
+    """Options of each task that are probed token by token, with the same chance for every item."""
+    weighted_options: U64
+    """Further ones, where the answers gain most on the king's; for the king himself as the first."""
+    tau_nats: Real
+    """Largest honest |claim - probe|. An item counts as right only where its answer is ahead by more than twice as much."""
+    answers_margin: Real
+    """What a challenger may lose of the right answers to one task, as a part of its items."""
+    gold_margin_bpb: Real
+    """What it may lose in bits per byte on the right answers of one task, whether it finds them or not."""
+    published_decimals: U64
+    """Of accuracies and bits per byte in a Measurement."""
 
 
 class EmissionRules(Canonical):
@@ -222,6 +287,7 @@ class Rules(Canonical):
     evaluation: EvaluationRules
     crown: CrownRules
     guards: GuardRules
+    exam: ExamRules
     emission: EmissionRules
     announcements_per_coldkey: U64
     defer_limit: U64

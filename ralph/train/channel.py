@@ -6,6 +6,7 @@ judges' own: running over it is an ``InfrastructureError``.
 """
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,8 @@ class WorkerChannel:
         self._limit_s = deadline_s
         self._run_deadline = time.monotonic() + deadline_s
         self._deadline = self._run_deadline
+        self.continues = False
+        """Whether the built recipe says that it answers ``extend``."""
 
     def hello(self) -> dict[str, str | int]:
         """Read the worker's first frame, sent before the recipe is imported: its absence is ours."""
@@ -137,8 +140,13 @@ class WorkerChannel:
         self._send(wire.Kind.PROBE, {}, [tensor_of("tokens", tokens), tensor_of("positions", positions)])
         return self._array(wire.Kind.LOGITS, "logits", (tokens.shape[0], vocabulary))
 
-    def _array(self, kind: wire.Kind, name: str, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
-        frame = self._reply(kind, {}, limit=SMALL_BYTES + 8 * shape[0] * shape[1], tensors=True)
+    def extend(self, prefix: npt.NDArray[np.int32], rows: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+        """Return the claims float64[2, K, S] on int32[K, S], each row a continuation of int32[P]: losses and leads, all finite."""
+        self._send(wire.Kind.EXTEND, {}, [tensor_of("prefix", prefix), tensor_of("rows", rows)])
+        return self._array(wire.Kind.EXTENDED, "answers", (2, *rows.shape))
+
+    def _array(self, kind: wire.Kind, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+        frame = self._reply(kind, {}, limit=SMALL_BYTES + 8 * math.prod(shape), tensors=True)
         try:
             tensor = frame.tensor(name, "f64", shape)
         except wire.WireError as error:
@@ -149,7 +157,9 @@ class WorkerChannel:
         return values
 
     def _ready(self) -> Built:
-        header = self._reply(wire.Kind.READY, {"parameters": int, "flops_per_token": int, "depth": int}, limit=SMALL_BYTES).header
+        fields = {"parameters": int, "flops_per_token": int, "depth": int, "continues": bool}
+        header = self._reply(wire.Kind.READY, fields, limit=SMALL_BYTES).header
+        self.continues = header["continues"]
         flops, depth = (min(max(header[name], 0), MAX_FLOPS) for name in ("flops_per_token", "depth"))
         return Built(parameters=header["parameters"], flops_per_token=flops, depth=depth)
 

@@ -58,10 +58,12 @@ class Kind(IntEnum):
     PROBE = 7
     """{}; tensors tokens i32[R, T], positions i32[R]: answer the next-token logits at each position."""
     QUIT = 8
+    EXTEND = 9
+    """{}; tensors prefix i32[P], rows i32[K, S]: answer every token of rows that each continue the prefix. Only where READY says so."""
     HELLO = 100
     """{python, torch, cpu, threads}: sent once at start, before the recipe is imported."""
     READY = 101
-    """{parameters, flops_per_token, depth}: the recipe is built or the weights are loaded."""
+    """{parameters, flops_per_token, depth, continues}: the recipe is built or the weights are loaded."""
     STEPPED = 102
     """{step, loss, gradient_norm}: the two numbers as 8-byte little-endian float64 bytes."""
     TENSORS = 103
@@ -72,6 +74,8 @@ class Kind(IntEnum):
     """{}; tensor logits f64[R, V]."""
     CALIBRATED = 106
     """{product_flops, attention_flops, copy_bytes}: rates per second, of a calibration."""
+    EXTENDED = 107
+    """{}; tensor answers f64[2, K, S]: losses in nats, and by how much each token's logit is ahead of all others."""
     FAILED = 199
     """{code, detail}: the recipe raised; detail is its traceback's end."""
 

@@ -5,7 +5,7 @@ The list of work is a pure function of the accepted cases, the throne and the be
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ralph.data.dataset import DataSet, Rows
 from ralph.errors import InfrastructureError, UntrustedInputError
 from ralph.evaluate import claims as claiming
+from ralph.evaluate.core22.examining import Examination, Examined, Kept, Model, examine
 from ralph.evaluate.measure import Exam, audit, score
 from ralph.evaluate.score import Score
 from ralph.interfaces import Sandbox
@@ -61,6 +62,8 @@ class Measured:
     before rotation."""
     document_nats: Floats | None = field(repr=False)
     """float64[N]: estimated losses of the same documents; as private."""
+    examined: tuple[Examined, ...] = field(repr=False, default=())
+    """Of a proof run: its answers to what the Rules guard beside text; as private, but for rounded figures."""
     initial: Boundary | None = field(repr=False)
     """The state at step 0 of a run that the validator trained."""
     train_cpu_s: float
@@ -85,6 +88,10 @@ class Bench:
     king_losses: Floats | None
     """float64[C]: the king's claims on the same cells."""
     scratch: Path
+    examinations: tuple[Examination, ...] = ()
+    """What proof runs are examined on beside hidden text."""
+    king_answers: Mapping[str, Mapping[str, Kept]] = field(default_factory=dict, repr=False)
+    """Examination -> task -> the king's answers, once he has sat it."""
 
     def measure(self, work: Work) -> Measured:
         """Run one piece of work; what the recipe does wrong becomes a Failure.
@@ -119,16 +126,31 @@ class Bench:
             batch_rows = self.rules.evaluation.batch_rows
             claims = claiming.collect(run.channel.claim, self.hidden, batch_rows=batch_rows, key=key, scratch=self.scratch)
         scored = audit(claims, self._exam(need, recipe, result.weights, rung, key), self.data.token_bytes)
-        measurement = self._measurement(need, result, scored, None)
+        model = Model(sandbox=self.sandbox, recipe=recipe, weights=result.weights, rung=rung, vocabulary=self.data.vocabulary)
+        examined = self._examined(need, model)
+        measurement = self._measurement(need, result, scored, None, examined=examined)
         return Measured(
             measurement=measurement,
             claims=scored.claims if need.role == "king" else None,
             document_nats=scored.document_nats,
+            examined=examined,
             initial=states.first,
             train_cpu_s=result.worker_cpu_s,
-            score_cpu_s=scored.worker_cpu_s,
+            score_cpu_s=scored.worker_cpu_s + model.worker_cpu_s,
             training_s=result.training_s,
         )
+
+    def _examined(self, need: Need, model: Model) -> tuple[Examined, ...]:
+        """Examine a proof run, in sandboxes that see no hidden text."""
+        found = []
+        for one in self.examinations if need.stage == "proof" else ():
+
+            def key(purpose: str) -> bytes:
+                return draw(beacon=self.beacon_two, purpose=purpose, subject=need.subject())
+
+            king = None if need.role == "king" else self.king_answers.get(one.name)
+            found.append(examine(one, model.start, key=key, king=king))
+        return tuple(found)
 
     def _scored(self, need: Need, recipe: Path, weights: bytes, rung: Rung, key: bytes) -> Measured:
         scored = score(self._exam(need, recipe, weights, rung, key), self.data.token_bytes)
@@ -157,8 +179,16 @@ class Bench:
         )
 
     def _measurement(
-        self, need: Need, result: RunResult | None, scored: Score | None, failure: Failure | None, *, weights: bytes | None = None
+        self,
+        need: Need,
+        result: RunResult | None,
+        scored: Score | None,
+        failure: Failure | None,
+        *,
+        weights: bytes | None = None,
+        examined: Sequence[Examined] = (),
     ) -> Measurement:
+        decimals = self.rules.exam.published_decimals
         return Measurement(
             round=self.round_index,
             executor=self.executor,
@@ -176,6 +206,7 @@ class Bench:
             tokens=result.plan.tokens if result else 0,
             score=scored.published(self.rules.evaluation) if scored else None,
             failure=failure,
+            tasks=tuple(part.published(decimals) for one in examined for part in one.parts),
         )
 
 

@@ -157,6 +157,8 @@ class RoundWork:
             beacon_two=beacon_two,
             king_losses=self._king_losses(),
             scratch=self._services.scratch,
+            examinations=self._services.examinations,
+            king_answers=self._guarding.king_answers([one.name for one in self._services.examinations]),
         )
         work = [self._work(need, cases, king) for need in missing]
         tries = self._rules.defer_limit
@@ -175,7 +177,7 @@ class RoundWork:
     def _guards(self, need: Need, measured: Measured, wanted: Sequence[Need], beacon_two: bytes) -> tuple[GuardRow, ...]:
         if measured.document_nats is None:
             return ()
-        self._guarding.keep(need, measured.document_nats)
+        self._guarding.keep(need, measured.document_nats, measured.examined)
         return self._guarding.rows(need, wanted, beacon_two=beacon_two)
 
     def _keep(self, need: Need, measured: Measured, guards: tuple[GuardRow, ...]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ralph.data.dataset import DataSet, Rows
+from ralph.evaluate.core22.examining import Examination
 from ralph.interfaces import BundleStore, Chain, Executor, PrivateStore, RecordSigner, Sandbox, Signer
 from ralph.protocol.announcement import Environment
 from ralph.protocol.network import NetworkProfile
@@ -34,3 +35,5 @@ class Services:
     environment: Callable[[], Environment]
     """Describes the stack that runs measurements; asked only when something is to be measured."""
     scratch: Path
+    examinations: tuple[Examination, ...] = ()
+    """What the Rules guard beside text, in their order."""

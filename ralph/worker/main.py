@@ -86,6 +86,8 @@ class _Session:
                 scoring.claim(self._channel, self._trainer.model, self._vocabulary, frame)
             case wire.Kind.PROBE:
                 scoring.probe(self._channel, self._trainer.model, self._vocabulary, frame)
+            case wire.Kind.EXTEND:
+                scoring.extend(self._channel, self._trainer.model, self._vocabulary, frame)
             case _:
                 return False
         return True
@@ -104,7 +106,8 @@ class _Session:
     def _ready(self) -> None:
         parameters = sum(tensor.numel() for tensor in self._trainer.model.state_dict().values())
         told = {name: int(getattr(self._trainer, name, 0)) for name in ("flops_per_token", "depth")}
-        self._channel.send(wire.Kind.READY, {"parameters": parameters, **told})
+        continues = hasattr(self._trainer.model, "continued")
+        self._channel.send(wire.Kind.READY, {"parameters": parameters, **told, "continues": continues})
 
 
 def _hello() -> dict[str, Any]:

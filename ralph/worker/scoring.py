@@ -39,6 +39,27 @@ def probe(channel: Channel, model: Any, vocabulary: int, frame: wire.Frame) -> N
     channel.send(wire.Kind.LOGITS, {}, [to_wire("logits", logits.double())])
 
 
+def extend(channel: Channel, model: Any, vocabulary: int, frame: wire.Frame) -> None:
+    """Answer float64 losses and leads for all S tokens of every row that continues the prefix.
+
+    Of the prefix the last token goes with the rows, so that the first token of a row is predicted as well.
+    """
+    prefix, rows = (tokens_from_wire(tensor) for tensor in frame.tensors)
+    inputs = torch.cat([prefix[-1:].expand(len(rows), 1), rows[:, :-1]], 1)
+    with _evaluating(model):
+        found = model.continued(prefix[:-1], inputs) if len(prefix) > 1 else model(inputs)
+        logits = _shaped(found, (*inputs.shape, vocabulary))
+        answers = [_losses_and_leads(line.double(), wanted) for line, wanted in zip(logits, rows, strict=True)]
+    channel.send(wire.Kind.EXTENDED, {}, [to_wire("answers", torch.stack(answers, 1))])
+
+
+def _losses_and_leads(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return [2, S] of [S, V]: the losses, and the logits of the targets less the largest of the others."""
+    picked = logits.gather(1, targets[:, None]).squeeze(1)
+    others = logits.scatter(1, targets[:, None], -torch.inf).amax(1)
+    return torch.stack([logits.logsumexp(1) - picked, picked - others])
+
+
 def _losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return -log softmax(logits)[target]: [T] of [T, V]."""
     return logits.logsumexp(1) - logits.gather(1, targets[:, None]).squeeze(1)

@@ -74,7 +74,7 @@ class SimulatedWorker:
         match frame.kind:
             case wire.Kind.SETUP:
                 self._loss = self.level(self.values, int(frame.header["seed"]))
-                self._reply(wire.Kind.READY, {"parameters": 1, "flops_per_token": 0, "depth": 0})
+                self._reply(wire.Kind.READY, {"parameters": 1, "flops_per_token": 0, "depth": 0, "continues": False})
             case wire.Kind.BATCH if self._loss is None:
                 self._reply(wire.Kind.FAILED, {"code": "RUN-NAN", "detail": "Traceback\nFloatingPointError: loss is nan"})
             case wire.Kind.BATCH:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ralph.data import sealed
 from ralph.data.corpora import Document
-from ralph.data.dataset import open_data
+from ralph.data.dataset import DataSet, open_data
 from ralph.data.layout import LEAVES, MANIFEST, sealed_name
 from ralph.data.opened import verify_places
 from ralph.data.partition import Fractions, SubPool, document_digest, pool_of, shard_of
@@ -21,7 +21,7 @@ from ralph.data.poolkey import PoolKey, key_beside
 from ralph.data.refresh import refresh
 from ralph.data.sealed import HEADER_BYTES, TAG_BYTES, Label, Sealer, unseal
 from ralph.data.shards import pool_commitment, prepare
-from ralph.data.tokenizer import open_tokenizer
+from ralph.data.tokenizer import Tokenizer, open_tokenizer
 from ralph.data.verify import shared_documents, verify
 from ralph.errors import ConfigurationError, CorruptStateError, UntrustedInputError
 from ralph.evaluate.active import active_count, active_subset, verify_opened
@@ -32,6 +32,10 @@ from tests.evaluate.material import every
 from .conftest import Prepared
 
 BEACON = bytes(range(32))
+
+
+def tokenizer_of(data: DataSet) -> Tokenizer:
+    return open_tokenizer(data.tokenizer_bytes, vocabulary=data.vocabulary)
 
 
 def pool_in(prepared: Prepared) -> HiddenPool:
@@ -403,7 +407,13 @@ def newer() -> list[Document]:
 
 def test_a_refresh_replaces_a_tenth_and_keeps_the_leaves_of_the_others(prepared: Prepared, tmp_path: Path, newer: list[Document]) -> None:
     old, data = pool_in(prepared), open_data(prepared.data, expect=prepared.digest)
-    made = refresh(tmp_path / "new", old, public=data, documents=newer, fractions=Fractions())
+    made = refresh(
+        tmp_path / "new",
+        old,
+        tokenizer=open_tokenizer(data.tokenizer_bytes, vocabulary=data.vocabulary),
+        documents=newer,
+        fractions=Fractions(),
+    )
     new = open_pool(tmp_path / "new", key=prepared.key, expect=made.digest())
     assert (made.refresh, made.previous) == (1, prepared.commitment)
     changes = verify_refresh(old.commitment, old.leaves, new.commitment, new.leaves)
@@ -420,18 +430,45 @@ def test_a_refresh_replaces_a_tenth_and_keeps_the_leaves_of_the_others(prepared:
 
 def test_a_refresh_repeats_and_leaves_the_old_pool_alone(prepared: Prepared, tmp_path: Path, newer: list[Document]) -> None:
     old, data = pool_in(prepared), open_data(prepared.data, expect=prepared.digest)
-    one, two = (refresh(tmp_path / name, old, public=data, documents=newer, fractions=Fractions()) for name in ("one", "two"))
+    one, two = (
+        refresh(
+            tmp_path / name,
+            old,
+            tokenizer=open_tokenizer(data.tokenizer_bytes, vocabulary=data.vocabulary),
+            documents=newer,
+            fractions=Fractions(),
+        )
+        for name in ("one", "two")
+    )
     assert one == two
     assert verify(prepared.hidden, expect=prepared.commitment) == []
     with pytest.raises(ConfigurationError, match="another directory"):
-        refresh(prepared.hidden, old, public=data, documents=newer, fractions=Fractions())
+        refresh(
+            prepared.hidden,
+            old,
+            tokenizer=open_tokenizer(data.tokenizer_bytes, vocabulary=data.vocabulary),
+            documents=newer,
+            fractions=Fractions(),
+        )
 
 
 def test_too_little_or_foreign_text_does_not_refresh(prepared: Prepared, tmp_path: Path, newer: list[Document]) -> None:
     old, data = pool_in(prepared), open_data(prepared.data, expect=prepared.digest)
     with pytest.raises(ConfigurationError, match="add newer text") as caught:
-        refresh(tmp_path / "new", old, public=data, documents=newer[:20], fractions=Fractions())
+        refresh(
+            tmp_path / "new",
+            old,
+            tokenizer=open_tokenizer(data.tokenizer_bytes, vocabulary=data.vocabulary),
+            documents=newer[:20],
+            fractions=Fractions(),
+        )
     assert caught.value.code == "OPS-DATA"
     with pytest.raises(ConfigurationError, match="no source 'news'"):
-        refresh(tmp_path / "new", old, public=data, documents=[Document(source="news", text="x" * 300)], fractions=Fractions())
+        refresh(
+            tmp_path / "new",
+            old,
+            tokenizer=open_tokenizer(data.tokenizer_bytes, vocabulary=data.vocabulary),
+            documents=[Document(source="news", text="x" * 300)],
+            fractions=Fractions(),
+        )
     assert not (tmp_path / "new").exists()

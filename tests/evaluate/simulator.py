@@ -95,10 +95,10 @@ class SimulatedWorker:
         arrays = [np.frombuffer(tensor.data, {"i32": "<i4", "f32": "<f4"}[tensor.dtype]).reshape(tensor.shape) for tensor in frame.tensors]
         match frame.kind:
             case wire.Kind.SETUP:
-                self._reply(wire.Kind.READY, {"parameters": VOCABULARY**2, "flops_per_token": 0, "depth": 0})
+                self._reply(wire.Kind.READY, {"parameters": VOCABULARY**2, "flops_per_token": 0, "depth": 0, "continues": False})
             case wire.Kind.LOAD:
                 self.model.table = arrays[0].astype(np.float64)
-                self._reply(wire.Kind.READY, {"parameters": VOCABULARY**2, "flops_per_token": 0, "depth": 0})
+                self._reply(wire.Kind.READY, {"parameters": VOCABULARY**2, "flops_per_token": 0, "depth": 0, "continues": False})
             case wire.Kind.CLAIM:
                 self._array(wire.Kind.CLAIMS, "losses", self.model.claim(*arrays))
             case wire.Kind.PROBE:

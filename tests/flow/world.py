@@ -11,6 +11,7 @@ from pathlib import Path
 from ralph.agent import knobs
 from ralph.chain.local import LocalChain
 from ralph.chain.producer import Barrier, BlockProducer
+from ralph.cli.exams import Exams
 from ralph.cli.nodes import miner_services, validator_services
 from ralph.cli.setup import Devnet, MinerPlan, derived, set_up
 from ralph.config import load_config
@@ -30,6 +31,7 @@ from ralph.validator.loop import Validator
 from ralph_devnet.attackers.sources import Once, Scripted, hypothesis
 
 SEED = 7
+TASK_ITEMS = 40
 
 
 def small_rules(*, genesis_tree: bytes, manifest: bytes, vocabulary: int, hidden: bytes, sources: tuple[str, ...]) -> Rules:
@@ -103,8 +105,11 @@ class Player:
 class World:
     """One devnet in a directory, with its chain's producer in this process."""
 
-    def __init__(self, home: Path, data: Path, names: Sequence[str]) -> None:
-        self.devnet: Devnet = set_up(home, seed=SEED, miners=[MinerPlan(name=name) for name in names], data=data, rules=small_rules)
+    def __init__(self, home: Path, data: Path, names: Sequence[str], *, core: Path | None = None) -> None:
+        miners = [MinerPlan(name=name) for name in names]
+        self.devnet: Devnet = set_up(
+            home, seed=SEED, miners=miners, data=data, rules=small_rules, exams=Exams(core=core, core_items=TASK_ITEMS)
+        )
         self.store = DirectoryStore(home / "store")
 
     @contextmanager

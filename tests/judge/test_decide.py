@@ -14,6 +14,7 @@ from ralph.protocol.lineage import KingRun, Reign, Throne
 from ralph.protocol.measurement import Failure, GuardRow, Measurement, Role, Score, Stage
 from ralph.protocol.network import devnet_rules
 from ralph.protocol.record import CaseRow, Refusal
+from ralph.protocol.rules import Rules, TaskGuard
 
 RULES = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=1024, hidden=bytes(32), sources=("code", "docs"))
 KING = bytes(32)
@@ -82,12 +83,14 @@ def run(role: Role, stage: Stage, of: bytes, seed: int, bpb: float | None, *, ro
     )
 
 
-def one_round(throne: Throne, cases: list[CaseRow], measurements: list[Measurement]) -> Decision:
-    return decide(throne, round_index=throne.round_index + 1, beacon_two=B2, cases=cases, measurements=measurements, rules=RULES)
+def one_round(throne: Throne, cases: list[CaseRow], measurements: list[Measurement], *, rules: Rules = RULES) -> Decision:
+    return decide(throne, round_index=throne.round_index + 1, beacon_two=B2, cases=cases, measurements=measurements, rules=rules)
 
 
 def guards(runs: int, upper: float = 0.0) -> tuple[GuardRow, ...]:
-    return tuple(GuardRow(name=name, runs=runs, items=64, difference=upper - 0.01, upper=upper) for name in RULES.guards.sources)
+    return tuple(
+        GuardRow(kind="source", name=name, runs=runs, items=64, difference=upper - 0.01, upper=upper) for name in RULES.guards.sources
+    )
 
 
 def stage_runs(stage: Stage, names: dict[int, float | None], seeds: range, *, upper: float = 0.0) -> list[Measurement]:
@@ -150,6 +153,45 @@ def test_a_gain_that_may_hide_a_loss_in_one_source_waits_for_more_runs_and_is_no
     assert (last.outcomes[0].state, last.outcomes[0].reason, last.crown) == ("dropped", "STA-REGRESS", None)
     safe = one_round(first.throne, [case(1, "proof")], stage_runs("proof", {1: 0.2}, range(24, 28), upper=0.99 * MARGIN))
     assert safe.outcomes[0].state == "crowned"
+
+
+def with_tasks(labels: tuple[str, ...]) -> Rules:
+    """Return Rules that guard tasks only."""
+    tasks = TaskGuard(manifest=bytes(32), tasks=labels, items=100)
+    return RULES.model_copy(update={"guards": RULES.guards.model_copy(update={"sources": (), "tasks": tasks})})
+
+
+def task_rows(labels: tuple[str, ...], *, answers: float, gold: float) -> tuple[GuardRow, ...]:
+    row = lambda kind, name, upper: GuardRow(kind=kind, name=name, runs=4, items=100, difference=upper / 2, upper=upper)  # noqa: E731
+    return tuple(row(kind, name, upper) for name in labels for kind, upper in (("answers", answers), ("gold", gold)))
+
+
+@pytest.mark.parametrize(
+    ("answers", "gold", "state", "named"),
+    [
+        (0.099, 0.24, "crowned", ()),
+        (0.101, 0.24, "proving", ("answers to copa", "answers to piqa")),
+        (0.099, 0.26, "proving", ("right answers of copa", "right answers of piqa")),
+    ],
+)
+def test_a_gain_that_may_hide_a_lost_task_is_no_crown_and_the_task_is_named(answers: float, gold: float, state: str, named) -> None:
+    """T15: both the right answers and the loss on them are guarded, each with the margin of the Rules."""
+    labels = ("copa", "piqa")
+    throne = contest_to("proof", {1: 0.2})
+    runs = stage_runs("proof", {1: 0.2}, range(20, 24))
+    runs[-1] = runs[-1].model_copy(update={"guards": task_rows(labels, answers=answers, gold=gold)})
+    outcome = one_round(throne, [case(1, "proof")], runs, rules=with_tasks(labels)).outcomes[0]
+    assert outcome.state == state
+    assert all(name in outcome.detail for name in named)
+
+
+def test_an_outcome_names_a_few_of_very_many_lost_tasks() -> None:
+    labels = tuple(f"a_task_with_quite_a_long_name_{number}" for number in range(22))
+    throne = contest_to("proof", {1: 0.2})
+    runs = stage_runs("proof", {1: 0.2}, range(20, 24))
+    runs[-1] = runs[-1].model_copy(update={"guards": task_rows(labels, answers=0.5, gold=2.0)})
+    outcome = one_round(throne, [case(1, "proof")], runs, rules=with_tasks(labels)).outcomes[0]
+    assert "and 38 more" in outcome.detail
 
 
 @pytest.mark.parametrize("wrong", [(), guards(4)[:1], guards(3), (*guards(4), *guards(4))])

@@ -23,7 +23,7 @@ def part(mean: float, *, seed: int, runs: int = 8, items: int = 200) -> Part:
     per_unit = (
         mean + generator.normal(0, RUN_SD, (runs, 1)) + generator.normal(0, ITEM_SD, (1, items)) + generator.normal(0, 0.05, (runs, items))
     )
-    return Part(name="docs", difference=per_unit * weight, weight=weight)
+    return Part(kind="source", name="docs", difference=per_unit * weight, weight=weight)
 
 
 def passes(mean: float, **shape: int) -> float:
@@ -70,4 +70,4 @@ def test_its_spread_is_that_of_means_over_runs_and_items_together() -> None:
 @pytest.mark.parametrize("shape", [(1, 10), (0, 10), (4, 0)])
 def test_too_little_to_say_anything_is_refused(shape: tuple[int, int]) -> None:
     with pytest.raises(ConfigurationError):
-        guard(Part(name="docs", difference=np.zeros(shape), weight=np.ones(shape[1])), RULES, key=key(0))
+        guard(Part(kind="source", name="docs", difference=np.zeros(shape), weight=np.ones(shape[1])), RULES, key=key(0))

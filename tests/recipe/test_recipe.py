@@ -116,6 +116,21 @@ def test_no_logit_depends_on_a_later_token_or_another_row(option: dict[str, Any]
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=_name)
+def test_rows_that_continue_a_prefix_get_the_logits_of_whole_rows(option: dict[str, Any], build: Build) -> None:
+    trainer = build(**option)
+    for step in range(2):
+        trainer.step(batch(step))
+    model, tokens = trainer.model.eval(), batch(0)[:, :-1]
+    scale = 1e-5 if model.dtype == torch.float32 else 3e-2
+    with torch.no_grad():
+        for length in (1, SEQUENCE // 2, SEQUENCE - 1):
+            rows = torch.cat((tokens[:1, :length].expand(ROWS, -1), tokens[:, length:]), 1)
+            found = model.continued(rows[0, :length], rows[:, length:])
+            assert found.shape == (ROWS, SEQUENCE - length, VOCABULARY)
+            assert float((found - model(rows)[:, length:]).abs().max()) < scale
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=_name)
 def test_a_training_resumed_from_its_state_is_the_same_training(option: dict[str, Any], build: Build) -> None:
     straight = build(**option)
     for step in range(3):

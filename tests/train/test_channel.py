@@ -185,6 +185,32 @@ def test_answers_have_exactly_the_expected_shape_and_are_finite(asked: tuple[str
             answered(values, under=under, dtype=dtype)
 
 
+def test_answers_to_continued_rows_have_exactly_the_expected_shape() -> None:
+    prefix, rows = np.zeros(3, np.int32), np.zeros((2, 4), np.int32)
+
+    def answered(values: np.ndarray) -> np.ndarray:
+        tensor = wire.Tensor("answers", "f64", values.shape, values.tobytes())
+        return channel(frame(wire.Kind.EXTENDED, {}, (tensor,))).extend(prefix, rows)
+
+    assert answered(np.ones((2, 2, 4))).shape == (2, 2, 4)
+    for shape in ((2, 4), (1, 2, 4), (2, 4, 2)):
+        with pytest.raises(UntrustedInputError, match="RUN-SHAPE"):
+            answered(np.ones(shape))
+    with pytest.raises(UntrustedInputError, match="RUN-NAN"):
+        answered(np.full((2, 2, 4), np.nan))
+
+
+@pytest.mark.parametrize("continues", [None, 1, "yes"])
+def test_a_worker_says_plainly_whether_it_continues_prefixes(continues: object) -> None:
+    header = {"parameters": 1, "flops_per_token": 0, "depth": 0}
+    with pytest.raises(UntrustedInputError, match="RUN-SHAPE"):
+        channel(frame(wire.Kind.READY, header if continues is None else {**header, "continues": continues})).setup({})
+    able = channel(frame(wire.Kind.READY, {**header, "continues": True}))
+    assert not able.continues
+    able.setup({})
+    assert able.continues
+
+
 def test_a_reply_that_drips_cannot_outlast_its_deadline() -> None:
     """Every piece of a frame is waited for until the same moment."""
     asked_for: list[float] = []

@@ -86,6 +86,43 @@ def test_probes_are_the_logits_at_the_asked_positions(ends: tuple[Channel, Reply
     assert np.array_equal(logits, model.table.weight.detach().double().numpy()[rows[np.arange(4), positions]])
 
 
+class Continuing(Bigram):
+    """Continues a prefix, of which it needs nothing but that it was one."""
+
+    asked: tuple[int, tuple[int, ...]] = (0, ())
+
+    def continued(self, prefix: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        self.asked = prefix.numel(), tuple(rows.shape)
+        return self(rows)
+
+
+@pytest.mark.parametrize("length", [1, 4])
+def test_continued_rows_get_losses_and_leads_of_all_their_tokens(length: int, ends: tuple[Channel, Reply]) -> None:
+    channel, reply = ends
+    torch.manual_seed(3)
+    model = Continuing().train()
+    prefix, rows = tokens(1, length)[0], tokens(3, 5)
+    scoring.extend(channel, model, VOCABULARY, request(wire.Kind.EXTEND, prefix=prefix, rows=rows))
+    answer = reply()
+    losses, ahead = np.frombuffer(answer.tensor("answers", "f64", (2, 3, 5)).data).reshape(2, 3, 5)
+    assert answer.kind is wire.Kind.EXTENDED
+    assert model.asked == ((3, (3, 5)) if length == 4 else (0, ()))
+    logits = model.table.weight.detach().double().numpy()[np.concatenate([np.tile(prefix[-1:], (3, 1)), rows[:, :-1]], 1)]
+    for place in np.ndindex(3, 5):
+        line, target = logits[place], int(rows[place])
+        assert losses[place] == pytest.approx(np.log(np.exp(line).sum()) - line[target], abs=1e-12)
+        assert ahead[place] == line[target] - np.delete(line, target).max()
+
+
+def test_continued_logits_of_another_shape_are_named(ends: tuple[Channel, Reply]) -> None:
+    class Short(Continuing):
+        def continued(self, prefix: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+            return super().continued(prefix, rows)[:, 1:]
+
+    with pytest.raises(ShapeError, match="expected"):
+        scoring.extend(ends[0], Short(), VOCABULARY, request(wire.Kind.EXTEND, prefix=tokens(1, 4)[0], rows=tokens(2, 3)))
+
+
 def test_scoring_leaves_a_training_model_in_training(ends: tuple[Channel, Reply], model: Bigram) -> None:
     channel, _ = ends
     before = randomness.capture()["worker.torch"]

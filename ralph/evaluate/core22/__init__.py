@@ -15,6 +15,8 @@
     drawing    which of them are checked, by a secret key
     audit      second phase: a fresh worker gives them again by prefix alone
     results    what the answers are worth
+    examining  all of this for one model in fresh sandboxes
+    guarded    the examination that the Rules name
 
 Nothing here imports torch. At the scales of the ladder CORE ranks nothing: it guards against losses elsewhere.
 """

@@ -1,7 +1,8 @@
-"""Which tokens of frozen answers are probed: a secret draw in which no probe gives away what another asks.
+"""Which options of frozen answers are probed: a secret draw in which no probe gives away what another asks.
 
-One token of an item at most, and no item that is an example in the prompt of another drawn one. Items are told apart by their digest,
-so the rule holds across tasks that share a data file.
+One option of an item at most, all of its scored tokens, and no item that is an example in the prompt of another drawn one. Items are told
+apart by their digest, so the rule holds across tasks that share a data file. A whole option, because a lie in one token of it
+moves its mean as well as a lie in all of them; one option, because the continuations of a schema item are the same.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ from ralph.evaluate.cells import Floats, Integers
 from ralph.evaluate.core22.exam import Answers
 from ralph.evaluate.core22.items import Item, item_digest
 from ralph.evaluate.core22.prompts import shots
+from ralph.evaluate.core22.results import right
 from ralph.evaluate.draw import words
 from ralph.protocol.canonical import digest
 
@@ -25,8 +27,8 @@ class AuditRules:
     """How much is probed.
 
     Args:
-        uniform: Probes per task with the same chance for every item.
-        weighted: Probes per task where the answers gain most on the reference; none without one.
+        uniform: Options per task with the same chance for every item.
+        weighted: Options per task where the answers gain most on the reference; without one they are uniform too.
         tau_nats: Largest difference between claim and probe that is no exceedance.
     """
 
@@ -38,22 +40,25 @@ class AuditRules:
         if self.uniform < 1 or self.weighted < 0 or not self.tau_nats > 0:
             raise ConfigurationError(f"{self.uniform} uniform and {self.weighted} weighted probes per task at {self.tau_nats} nats")
 
+    @property
+    def margin_nats(self) -> float:
+        """Return by how much an answer must be ahead to count: of two numbers each may be off by the tolerance."""
+        return 2 * self.tau_nats
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """One scored token of a task.
+    """One option of an item.
 
     Args:
         item: Number of the item.
         option: Which of the item's options.
-        token: Which of the option's scored tokens.
-        cell: Its number among all cells of the task.
+        row: Its number among all options of the task.
     """
 
     item: int
     option: int
-    token: int
-    cell: int
+    row: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,7 +80,7 @@ class Barred:
 def draw(
     answers: Answers, items: Sequence[Item], *, key: bytes, rules: AuditRules, reference: Answers | None, barred: Barred
 ) -> tuple[Place, ...]:
-    """Draw the tokens of one task.
+    """Draw the options of one task.
 
     Args:
         answers: Frozen.
@@ -86,44 +91,39 @@ def draw(
         barred: What the auditing worker will have seen; what is drawn here is added.
     """
     bound = digest(DRAW_TAG, {"key": key, "answers": answers.digest()})
-    options = answers.cells.row(np.arange(answers.cells.count))
-    owner = np.searchsorted(answers.options, options, side="right").astype(np.int64) - 1
-    fair = 1.0 / np.bincount(owner, minlength=len(answers.entry.items))[owner]
-    orders = [(_race(fair, words(bound, "uniform", owner.size)), rules.uniform)]
+    owner = answers.owner()
+    fair = 1.0 / np.bincount(owner)[owner]
+    orders = [(_race(fair, words(bound, "uniform", owner.size)), rules.uniform + (rules.weighted if reference is None else 0))]
     if reference is not None:
         orders.append((_race(advantage(answers, reference), words(bound, "weighted", owner.size)), rules.weighted))
     # no distribution has a negative loss: whatever is given away by asking, such a claim is false
-    cells: list[int] = np.flatnonzero(answers.losses < -rules.tau_nats)[: rules.uniform].tolist()
+    impossible = np.unique(answers.cells.row(np.flatnonzero(answers.losses < -rules.tau_nats)))
+    rows: list[int] = impossible[: rules.uniform].tolist()
     for order, most in orders:
-        cells += _admitted(order, owner, answers, items, barred, most)
+        rows += _admitted(order, owner, answers, items, barred, most)
     first = answers.options[owner]
-    return tuple(
-        Place(
-            item=int(owner[cell]),
-            option=int(options[cell] - first[cell]),
-            token=int(cell - answers.cells.offsets[options[cell]]),
-            cell=cell,
-        )
-        for cell in cells
-    )
+    return tuple(Place(item=int(owner[row]), option=int(row - first[row]), row=row) for row in dict.fromkeys(rows))
 
 
 def advantage(answers: Answers, reference: Answers) -> Floats:
-    """Return how much each token moves its item towards "right" against a reference: float64[C], never below 0.
+    """Return how much each option moves its item towards "right" against a reference: float64[O], never below 0.
 
-    A right option gains by a lower loss and a wrong one by a higher, each as a share of its mean; a token that has become the
-    largest logit counts 1 besides.
+    A right option gains by lower losses and a wrong one by higher, as a part of its mean, and a token that has become the largest
+    logit counts 1. What gains in an item that is right by the answers and not by the reference counts 1 besides: who lies about many
+    items lies about each as little as it takes.
     """
-    row = answers.cells.row(np.arange(answers.cells.count))
+    lengths, row = answers.cells.lengths, answers.cells.row(np.arange(answers.cells.count))
     sign = np.where(np.isin(row, answers.gold), 1.0, -1.0)
-    gained: Floats = np.maximum(sign * (reference.losses - answers.losses), 0.0) / answers.cells.lengths[row]
+    by_token: Floats = np.maximum(sign * (reference.losses - answers.losses), 0.0) / lengths[row]
     if answers.hits is not None and reference.hits is not None:
-        gained = gained + (answers.hits & ~reference.hits)
-    return gained
+        by_token = by_token + (answers.hits & ~reference.hits)
+    gained: Floats = np.add.reduceat(by_token, answers.cells.offsets[:-1])
+    turned = (right(answers) & ~right(reference))[answers.owner()]
+    return gained + ((gained > 0) & turned)
 
 
 def _race(weights: Floats, stream: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> Integers:
-    """Return the cells of positive weight in a random order in which each next one is drawn in proportion to its weight.
+    """Return the options of positive weight in a random order in which each next one is drawn in proportion to its weight.
 
     Exponential waiting times, the shortest first (Efraimidis and Spirakis 2006).
     """
@@ -135,16 +135,16 @@ def _race(weights: Floats, stream: np.ndarray[tuple[int], np.dtype[np.uint64]]) 
 
 
 def _admitted(order: Iterable[int], owner: Integers, answers: Answers, items: Sequence[Item], barred: Barred, most: int) -> list[int]:
-    """Return the first cells of an order that may be probed beside all others, at most ``most``."""
+    """Return the first options of an order that may be probed beside all others, at most ``most``."""
     taken: list[int] = []
     looked_at: set[int] = set()
-    for cell in order:
-        item = int(owner[cell])
+    for row in order:
+        item = int(owner[row])
         if len(taken) == most:
             break
         if item not in looked_at:
             looked_at.add(item)
             examples = frozenset(item_digest(items[other]) for other in shots(item, len(items), answers.entry.task.shots))
             if barred.admit(answers.entry.items[item], examples):
-                taken.append(int(cell))
+                taken.append(int(row))
     return taken

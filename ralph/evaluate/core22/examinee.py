@@ -16,7 +16,8 @@ from ralph.evaluate.claims import Claim
 from ralph.evaluate.probes import Probe
 
 SharedClaim = Callable[[Tokens, list[Tokens]], list[Floats]]
-"""A prefix int32[P] and suffixes int32[S_k] that continue it, each by itself -> claimed losses float64[S_k] of every suffix.
+"""A prefix int32[P] and suffixes int32[S_k] that continue it, each by itself -> claims float64[2, S_k] on every suffix: losses, and by how
+much each token's logit is ahead of all others.
 
 For a model that computes the prefix once. The numbers must be those of whole rows up to the tolerance of the audit, which probes
 what was claimed this way like everything else.
@@ -52,9 +53,9 @@ class Examinee:
         found = shared(prefix, list(suffixes))
         if not isinstance(found, list) or len(found) != len(suffixes):
             raise UntrustedInputError("RUN-SHAPE", f"no list of claims on {len(suffixes)} suffixes")
-        claimed = [_shaped(values, (suffix.size,), "claims on a suffix") for values, suffix in zip(found, suffixes, strict=True)]
+        claimed = [_shaped(values, (2, suffix.size), "claims on a suffix") for values, suffix in zip(found, suffixes, strict=True)]
         if not all((np.abs(values) <= MAX_LOSS_NATS).all() for values in claimed):
-            raise UntrustedInputError("RUN-NAN", f"a claimed loss that is not finite or beyond {MAX_LOSS_NATS:g} nats")
+            raise UntrustedInputError("RUN-NAN", f"a claim that is not finite or beyond {MAX_LOSS_NATS:g} nats")
         return claimed
 
 

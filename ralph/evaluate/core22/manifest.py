@@ -4,22 +4,39 @@ An item's id is its task, its number and the SHA-256 of its canonical form, so "
 machines. A task's entry also binds its definition and a digest of all its items, because examples come from all of them.
 The digest of a manifest names the whole exam; validators compare it before they compare numbers.
 
-``first(n)`` takes the first n items of each task. Items keep their number, their examples and so their prompt.
+``first(n)`` takes the first n items of each task. Items keep their number, their examples and so their prompt. ``only`` takes some tasks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from ralph.errors import ConfigurationError
-from ralph.evaluate.core22.bundle import Bundle
 from ralph.evaluate.core22.items import CODE, Item, item_digest
 from ralph.evaluate.core22.prompts import ordered
-from ralph.evaluate.core22.tasks import Task
+from ralph.evaluate.core22.tasks import TASKS, Task
 from ralph.protocol.canonical import digest
 
 TAG = "recipe-net/core22/v1"
 POOL_TAG = "recipe-net/core22/pool/v1"
+
+
+class ItemSource(Protocol):
+    """Items by task: a ``Bundle``, or private items."""
+
+    @property
+    def present(self) -> tuple[Task, ...]:
+        """Return the tasks of which there are items."""
+        ...
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Return the labels of public tasks of which there are none."""
+        ...
+
+    def items(self, task: Task) -> tuple[Item, ...]:
+        """Return all items of a task in a fixed order."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,19 +108,31 @@ class Manifest:
             raise ConfigurationError(f"{count} items of each task are no exam")
         return Manifest(entries=tuple(replace(entry, items=entry.items[:count]) for entry in self.entries), absent=self.absent)
 
+    def only(self, labels: Sequence[str]) -> "Manifest":
+        """Return the exam of these tasks; raises ConfigurationError ``OPS-DATA`` where one of them is not held."""
+        held = [entry.task.label for entry in self.entries]
+        missing = [label for label in labels if label not in held]
+        if missing:
+            raise ConfigurationError(f"the bundle has no items of {', '.join(missing)}; it has {', '.join(held)}", code=CODE)
+        left_out = {label for label in held if label not in labels} | set(self.absent)
+        return Manifest(
+            entries=tuple(entry for entry in self.entries if entry.task.label in labels),
+            absent=tuple(task.label for task in TASKS if task.label in left_out),
+        )
 
-def shuffled(bundle: Bundle, task: Task) -> tuple[Item, ...]:
+
+def shuffled(bundle: ItemSource, task: Task) -> tuple[Item, ...]:
     """Return all items of a task in the order of their numbers."""
     items = bundle.items(task)
     return tuple(items[place] for place in ordered(len(items)))
 
 
-def build(bundle: Bundle) -> Manifest:
+def build(bundle: ItemSource) -> Manifest:
     """Return the exam of everything that a bundle holds, reading one task at a time."""
     return Manifest(entries=tuple(_entry(task, shuffled(bundle, task)) for task in bundle.present), absent=bundle.absent)
 
 
-def load(bundle: Bundle, entry: TaskEntry) -> tuple[Item, ...]:
+def load(bundle: ItemSource, entry: TaskEntry) -> tuple[Item, ...]:
     """Return all items of a manifest's task, shuffled: the scored ones come first.
 
     Raises:

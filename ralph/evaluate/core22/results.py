@@ -1,7 +1,8 @@
 """What answers are worth: right or wrong per item, accuracy per task, centred by what a guess is worth, and their mean.
 
-An option's score is its mean loss per scored token and the lowest wins; of several lowest ones the first counts. A language-modelling
-item is right when every token of its answer is the largest logit. ``CORE`` is the mean over tasks of
+An option's score is its mean loss per scored token and the lowest wins; of several lowest ones the first counts, and none where the exam
+asks for a margin that the lowest does not have. A language-modelling item is right when every token of its answer is the largest logit.
+``CORE`` is the mean over tasks of
 
     (accuracy - chance) / (1 - chance)
 
@@ -100,31 +101,44 @@ def grade(answers: Sequence[Answers], *, absent: tuple[str, ...]) -> Result:
     """
     if not answers or len(answers) + len(absent) != len(TASKS):
         raise ConfigurationError(f"answers to {len(answers)} tasks, {len(absent)} absent, of {len(TASKS)}")
-    return Result(tasks=tuple(_grade(answer) for answer in answers), absent=absent)
+    return Result(tasks=tuple(grade_task(answer) for answer in answers), absent=absent)
 
 
-def _grade(answers: Answers) -> TaskResult:
-    sums: Floats = np.add.reduceat(answers.losses, answers.cells.offsets[:-1])
+def right(answers: Answers) -> NDArray[np.bool_]:
+    """Return whether each item is right, bool[n]."""
     if answers.hits is not None:
-        correct, margins = np.logical_and.reduceat(answers.hits, answers.cells.offsets[:-1]), None
-    else:
-        correct, margins = _compare(sums / answers.cells.lengths, answers)
+        hit: NDArray[np.bool_] = np.logical_and.reduceat(answers.hits, answers.cells.offsets[:-1])
+        return hit
+    return _compare(_sums(answers) / answers.cells.lengths, answers)[0]
+
+
+def grade_task(answers: Answers) -> TaskResult:
+    """Turn the answers to one task into its result."""
+    sums = _sums(answers)
+    compared = None if answers.hits is not None else _compare(sums / answers.cells.lengths, answers)
     return TaskResult(
         entry=answers.entry,
-        correct=correct,
+        correct=right(answers) if compared is None else compared[0],
         gold_nats=sums[answers.gold],
         gold_bytes=answers.gold_bytes,
-        margins=margins,
+        margins=None if compared is None else compared[1],
     )
 
 
+def _sums(answers: Answers) -> Floats:
+    """Return the loss of each option, float64[O]."""
+    sums: Floats = np.add.reduceat(answers.losses, answers.cells.offsets[:-1])
+    return sums
+
+
 def _compare(means: Floats, answers: Answers) -> tuple[NDArray[np.bool_], Floats]:
-    """Return whether the right option is the first of the lowest, and by how much the best wrong one is worse."""
+    """Return whether the right option is the first of the lowest, or ahead by the margin, and by how much the best wrong one is worse."""
     first = answers.options[:-1]
     lowest = np.minimum.reduceat(means, first)
-    item = np.repeat(np.arange(first.size), np.diff(answers.options))
+    item = answers.owner()
     tied = np.flatnonzero(means == lowest[item])
     winner = tied[np.searchsorted(item[tied], np.arange(first.size))]
     wrong = means.copy()
     wrong[answers.gold] = np.inf
-    return winner == answers.gold, np.minimum.reduceat(wrong, first) - means[answers.gold]
+    margins: Floats = np.minimum.reduceat(wrong, first) - means[answers.gold]
+    return (margins > answers.margin_nats if answers.margin_nats > 0 else winner == answers.gold), margins

@@ -16,6 +16,7 @@ from ralph.evaluate.core22.bundle import Bundle, open_bundle
 from ralph.evaluate.core22.exam import Exam
 from ralph.evaluate.core22.examinee import Examinee
 from ralph.evaluate.core22.manifest import build
+from ralph.evaluate.core22.sitting import leads
 from ralph.evaluate.core22.tasks import TASKS, Task, TaskType
 
 SEQUENCE = 96
@@ -114,7 +115,9 @@ def filler(sequence: int = SEQUENCE) -> np.ndarray:
     return row
 
 
-def exam(bundle: Bundle, *, first: int | None = None, sequence: int = SEQUENCE, batch_rows: int = BATCH_ROWS) -> Exam:
+def exam(
+    bundle: Bundle, *, first: int | None = None, sequence: int = SEQUENCE, batch_rows: int = BATCH_ROWS, margin_nats: float = 0.0
+) -> Exam:
     manifest = build(bundle)
     return Exam(
         bundle=bundle,
@@ -123,6 +126,7 @@ def exam(bundle: Bundle, *, first: int | None = None, sequence: int = SEQUENCE, 
         sequence=sequence,
         batch_rows=batch_rows,
         filler=filler(sequence),
+        margin_nats=margin_nats,
     )
 
 
@@ -161,8 +165,10 @@ class Honest:
     def shared(self, prefix: np.ndarray, suffixes: list[np.ndarray]) -> list[np.ndarray]:
         """Go on from the last two tokens of the prefix and its length, which is all the state that this model has."""
         tail = prefix[-2:]
+        begin, skip = prefix.size - tail.size, tail.size - 1
         rows = [np.concatenate([tail, suffix])[None] for suffix in suffixes]
-        return [self.losses(row, prefix.size - tail.size)[0, tail.size - 1 :] for row in rows]
+        ahead = [leads(self.logits(row[:, :-1], begin)[0, skip:], row[0, tail.size :]) for row in rows]
+        return [np.stack([self.losses(row, begin)[0, skip:], lead]) for row, lead in zip(rows, ahead, strict=True)]
 
 
 class LookAhead(Honest):

@@ -15,7 +15,9 @@ from ralph.evaluate.core22.drawing import AuditRules, Barred, advantage, draw
 from ralph.evaluate.core22.exam import Answers, Exam
 from ralph.evaluate.core22.items import item_digest
 from ralph.evaluate.core22.prompts import shots
+from ralph.evaluate.core22.results import grade
 from ralph.evaluate.core22.sitting import sit
+from ralph.evaluate.core22.tasks import TASKS
 from tests.evaluate.core22 import material
 from tests.evaluate.core22.material import DRAW_KEY, ORDER_KEY, SEQUENCE, VOCABULARY, Honest, LookAhead, Memory, Spoiler, examinee, starter
 
@@ -29,7 +31,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="module")
 def exam(bundle: Bundle) -> Exam:
-    return material.exam(bundle, first=8)
+    return material.exam(bundle, first=8, margin_nats=RULES.margin_nats)
 
 
 @pytest.fixture(scope="module")
@@ -66,29 +68,29 @@ def test_what_is_probed_is_nowhere_solved_or_begun_in_what_the_worker_gets(exam:
     for cell in found.cells:
         entry = next(entry for entry in exam.manifest.entries if entry.task.label == cell.item.task)
         items = manifest.load(bundle, entry)
-        asked.append(cell.item.sha256)
+        asked.append((cell.item.sha256, cell.place.option))
         shown |= {item_digest(items[other]) for other in shots(cell.item.index, len(items), entry.task.shots)}
-    assert len(set(asked)) == len(asked)
-    assert not shown & set(asked)
+    assert len({item for item, _ in set(asked)}) == len(set(asked))
+    assert not shown & {item for item, _ in asked}
     for tokens, positions in model.asked:
-        assert tokens.shape == (8, SEQUENCE)
+        assert tokens.shape in {(8, part * SEQUENCE // 4) for part in range(1, 5)}
         for row, position in zip(tokens, positions.tolist(), strict=True):
-            assert np.array_equal(row[position + 1 :], exam.filler[position + 1 : SEQUENCE])
+            assert np.array_equal(row[position + 1 :], exam.filler[position + 1 : row.size])
 
 
 def test_two_tasks_with_the_same_items_do_not_give_each_other_away(exam: Exam, honest: tuple[Answers, ...]) -> None:
     found = audit(exam, honest, examinee(Honest()), key=DRAW_KEY, rules=replace(RULES, uniform=60))
-    both = [cell.item.sha256 for cell in found.cells if cell.item.task in ("hellaswag", "hellaswag_zeroshot")]
-    assert len(both) == len(set(both)) > 0
+    both = {(cell.item.task, cell.item.sha256) for cell in found.cells if cell.item.task in ("hellaswag", "hellaswag_zeroshot")}
+    assert len(both) == len({item for _, item in both}) > 0
     assert exam.manifest.entries[0].items == next(e for e in exam.manifest.entries if e.task.label == "hellaswag").items
 
 
 def test_a_task_of_which_nothing_could_be_probed_is_named(tmp_path: Path) -> None:
     """Both tasks ask one item each, the same; it is an example in no prompt and can be probed once only."""
     bundle = material.small_bundle(tmp_path, labels=["hellaswag", "hellaswag_zeroshot"])
-    exam = material.exam(bundle, first=1)
+    exam = material.exam(bundle, first=1, margin_nats=RULES.margin_nats)
     found = audit(exam, sit(exam, examinee(Honest()), key=ORDER_KEY), examinee(Honest()), key=DRAW_KEY, rules=RULES)
-    assert [cell.item.task for cell in found.cells] == ["hellaswag"]
+    assert {cell.item.task for cell in found.cells} == {"hellaswag"}
     assert found.unprobed == ("hellaswag_zeroshot",)
 
 
@@ -105,7 +107,7 @@ def test_the_draw_follows_from_the_key_and_the_answers(exam: Exam, bundle: Bundl
     items = manifest.load(bundle, honest[5].entry)
 
     def drawn(answers: Answers, key: bytes) -> list[int]:
-        return [place.cell for place in draw(answers, items, key=key, rules=RULES, reference=None, barred=Barred())]
+        return [place.row for place in draw(answers, items, key=key, rules=RULES, reference=None, barred=Barred())]
 
     first = drawn(honest[5], DRAW_KEY)
     assert first == drawn(honest[5], DRAW_KEY)
@@ -125,8 +127,7 @@ def test_every_item_is_drawn_equally_often(bundle: Bundle, honest: tuple[Answers
     assert counts.min() > 105
     assert counts.max() < 200
     for place in places[:100]:
-        option = int(answers.options[place.item]) + place.option
-        assert answers.cells.offsets[option] + place.token == place.cell < answers.cells.offsets[option + 1]
+        assert answers.options[place.item] + place.option == place.row < answers.options[place.item + 1]
 
 
 def test_weighted_draws_go_where_the_answers_beat_the_king(bundle: Bundle, honest: tuple[Answers, ...]) -> None:
@@ -139,7 +140,7 @@ def test_weighted_draws_go_where_the_answers_beat_the_king(bundle: Bundle, hones
     lied[right] -= 1.0
     lied[wrong] += 1.0
     claimed = replace(answers, losses=lied)
-    assert set(np.flatnonzero(advantage(claimed, answers))) == {right, wrong}
+    assert set(np.flatnonzero(advantage(claimed, answers))) == {int(answers.gold[3]), wrong_option}
     rules = replace(RULES, uniform=1, weighted=2)
     for number in range(5):
         places = draw(claimed, items, key=bytes([number] * 32), rules=rules, reference=answers, barred=Barred())
@@ -149,8 +150,8 @@ def test_weighted_draws_go_where_the_answers_beat_the_king(bundle: Bundle, hones
 def test_a_token_that_became_the_largest_counts_as_an_advantage(honest: tuple[Answers, ...]) -> None:
     king = next(answer for answer in honest if answer.hits is not None)
     hits = king.hits.copy()
-    missed = int(np.flatnonzero(~hits)[0])
-    hits[missed] = True
+    missed = int(np.flatnonzero(np.add.reduceat(~hits, king.cells.offsets[:-1]) > 1)[0])
+    hits[int(king.cells.offsets[missed]) + int(np.flatnonzero(~hits[king.cells.offsets[missed] :])[0])] = True
     gained = advantage(replace(king, hits=hits), king)
     assert np.flatnonzero(gained).tolist() == [missed]
     assert gained[missed] == 1.0
@@ -160,7 +161,7 @@ def test_a_token_that_became_the_largest_counts_as_an_advantage(honest: tuple[An
 def test_claims_that_no_prefix_gives_are_fraud(exam: Exam, model: Callable[[], Honest]) -> None:
     found = audited(exam, model)
     assert 5 < found.exceedances <= len(found.cells)
-    assert all(cell.claim != pytest.approx(cell.truth) for cell in found.over)
+    assert all(cell.mismatch_nats > RULES.tau_nats for cell in found.over)
     assert verdict(exam, found, model) == "FRD-CLAIM"
 
 
@@ -205,7 +206,30 @@ def test_a_hit_with_the_loss_of_a_miss_is_an_exceedance(exam: Exam) -> None:
     found = audit(exam, answers, examinee(Honest()), key=DRAW_KEY, rules=replace(RULES, uniform=12))
     assert max(abs(cell.claim - cell.truth) for cell in found.cells) < 1e-9
     assert found.exceedances > 1
-    assert all(cell.hit and cell.behind_nats > 0 for cell in found.over)
+    assert all(cell.is_false_hit and cell.lead_nats < 0 for cell in found.over)
+
+
+def test_an_exam_without_a_margin_is_not_audited(exam: Exam, honest: tuple[Answers, ...]) -> None:
+    with pytest.raises(ConfigurationError, match="margin"):
+        audit(replace(exam, margin_nats=0.0), honest, examinee(Honest()), key=DRAW_KEY, rules=RULES)
+
+
+def test_the_smallest_lie_that_turns_an_item_is_where_the_weighted_draw_looks(bundle: Bundle, honest: tuple[Answers, ...]) -> None:
+    """Beside honest differences that are larger, all over the task."""
+    king = honest[5]
+    result = grade([king], absent=tuple(task.label for task in TASKS if task is not king.entry.task)).tasks[0]
+    item = int(np.flatnonzero(~result.correct)[0])
+    lied = king.losses + np.random.default_rng(1).normal(0, 0.02, king.losses.size)
+    first = int(king.cells.offsets[king.gold[item]])
+    lied[first] += (result.margins[item] - 0.05) * king.cells.lengths[king.gold[item]]
+    claimed = replace(king, losses=lied)
+    rules = replace(RULES, uniform=1, weighted=1)
+    items = manifest.load(bundle, king.entry)
+    hit = 0
+    for number in range(200):
+        places = draw(claimed, items, key=number.to_bytes(32, "big"), rules=rules, reference=king, barred=Barred())
+        hit += item in {place.item for place in places[1:]}
+    assert hit > 150
 
 
 def test_losses_below_zero_are_always_probed(exam: Exam, honest: tuple[Answers, ...]) -> None:
@@ -240,7 +264,7 @@ def test_the_replay_asks_bit_for_bit_the_same(exam: Exam) -> None:
 
 def test_the_refusal_says_how_many_and_which(exam: Exam) -> None:
     found = audited(exam, LookAhead)
-    with pytest.raises(UntrustedInputError, match=rf"{found.exceedances} of {len(found.cells)} probed answers .* again in a replay"):
+    with pytest.raises(UntrustedInputError, match=rf"{found.exceedances} of {len(found.cells)} probed tokens .* again in a replay"):
         accuse(found, found.over)
 
 
@@ -251,7 +275,7 @@ def test_a_short_key_is_refused(exam: Exam, honest: tuple[Answers, ...], key: by
 
 
 def test_a_reference_to_another_exam_is_refused(exam: Exam, bundle: Bundle, honest: tuple[Answers, ...]) -> None:
-    shorter = sit(material.exam(bundle, first=2), examinee(Honest()), key=ORDER_KEY)
+    shorter = sit(material.exam(bundle, first=2, margin_nats=RULES.margin_nats), examinee(Honest()), key=ORDER_KEY)
     for king in (shorter, honest[:-1]):
         with pytest.raises(ConfigurationError, match="another exam"):
             audit(exam, honest, examinee(Honest()), key=DRAW_KEY, rules=RULES, reference=king)

@@ -60,7 +60,15 @@ def started(sandbox: SimulatedSandbox) -> Iterator[Examinee]:
 def exam(tmp_path_factory: pytest.TempPathFactory) -> Exam:
     bundle = material.small_bundle(tmp_path_factory.mktemp("bundle"), count=30, labels=["copa", "winograd", "squad", "piqa"])
     filler = np.arange(SEQUENCE + 1, dtype=np.int32) % VOCABULARY
-    return Exam(bundle=bundle, manifest=build(bundle).first(6), tokenizer=Letters(), sequence=SEQUENCE, batch_rows=8, filler=filler)
+    return Exam(
+        bundle=bundle,
+        manifest=build(bundle).first(6),
+        tokenizer=Letters(),
+        sequence=SEQUENCE,
+        batch_rows=8,
+        filler=filler,
+        margin_nats=RULES.margin_nats,
+    )
 
 
 def test_a_sandboxed_worker_is_examined_and_audited(exam: Exam) -> None:

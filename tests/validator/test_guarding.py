@@ -1,0 +1,136 @@
+"""What is kept of proof runs and the guards that follow: over two rounds, after a restart, where a task was forgotten (T15)."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ralph.evaluate.core22.drawing import AuditRules
+from ralph.evaluate.core22.examining import Examination, Examined
+from ralph.evaluate.core22.sitting import sit
+from ralph.judge.plan import Need
+from ralph.protocol.lineage import Contest, PairedRun, Throne
+from ralph.protocol.measurement import Role
+from ralph.protocol.network import devnet_rules
+from ralph.protocol.rules import TaskGuard
+from ralph.records.events import EventTable
+from ralph.store.directory import DirectoryStore
+from ralph.validator.guarding import Guarding
+from tests.evaluate import material as documents
+from tests.evaluate.core22 import material
+from tests.evaluate.core22.material import ORDER_KEY, Honest, examinee
+
+BASE = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=320, hidden=bytes(32), sources=("code", "docs"))
+GUARDS = BASE.guards.model_copy(
+    update={"min_documents": 1, "resamples": 300, "tasks": TaskGuard(manifest=bytes(32), tasks=("copa", "piqa"), items=40)}
+)
+RULES = BASE.model_copy(update={"guards": GUARDS})
+AUDIT = AuditRules(uniform=1, weighted=0, tau_nats=1e-6)
+TREE, KING = bytes([1] * 32), bytes([2] * 32)
+HIDDEN = documents.rows(count=30, sequence=16, vocabulary=40)
+
+
+class Forgets(Honest):
+    """Loses most where it lost least."""
+
+    def losses(self, tokens: np.ndarray, begin: int = 0) -> np.ndarray:
+        return 20.0 - super().losses(tokens, begin)
+
+
+@pytest.fixture(scope="module")
+def examination(tmp_path_factory: pytest.TempPathFactory) -> Examination:
+    bundle = material.small_bundle(tmp_path_factory.mktemp("bundle"), count=40, labels=["copa", "piqa"])
+    exam = material.exam(bundle, margin_nats=AUDIT.margin_nats)
+    return Examination(name="tasks", exam=exam, rules=AUDIT)
+
+
+@pytest.fixture(scope="module")
+def honest(examination: Examination) -> Examined:
+    return Examined(examination=examination, answers=sit(examination.exam, examinee(Honest()), key=ORDER_KEY), probes=1)
+
+
+@pytest.fixture(scope="module")
+def forgetful(examination: Examination, honest: Examined) -> Examined:
+    """Answers to one task upside down, to the other as they were."""
+    upside = sit(examination.exam, examinee(Forgets()), key=ORDER_KEY)
+    answers = tuple(bad if good.entry.task.label == "copa" else good for good, bad in zip(honest.answers, upside, strict=True))
+    return replace(honest, answers=answers)
+
+
+def guarding(folder: Path, *, runs: tuple[PairedRun, ...] = ()) -> Guarding:
+    contest = Contest(
+        announcement=bytes(32), hotkey="m", coldkey="c", tree=TREE, normalised=bytes(32), stage="proof", opened_round=1, entry=1, runs=runs
+    )
+    return Guarding(
+        rules=RULES,
+        events=EventTable.open(folder / "events.sqlite"),
+        private=DirectoryStore(folder / "private"),
+        hidden=HIDDEN,
+        throne=replace(Throne.genesis(KING), contests=(contest,)),
+    )
+
+
+def need(role: Role, seed: int) -> Need:
+    return Need(role=role, stage="proof", tree=KING if role == "king" else TREE, seed=seed, executed=True)
+
+
+def played(one: Guarding, seeds: range, king: Examined, challenger: Examined) -> tuple[Need, ...]:
+    """Keep pairs of runs; return the challenger's needs."""
+    nats = np.linspace(5, 9, len(HIDDEN))
+    for seed in seeds:
+        one.keep(need("king", seed), nats, (king,))
+        one.keep(need("challenger", seed), nats - 0.1, (challenger,))
+    return tuple(need("challenger", seed) for seed in seeds)
+
+
+def test_every_guarded_part_has_a_row_in_the_order_of_the_rules(tmp_path: Path, honest: Examined) -> None:
+    one = guarding(tmp_path)
+    wanted = played(one, range(4), honest, honest)
+    rows = one.rows(wanted[-1], wanted, beacon_two=bytes(32))
+    assert tuple((row.kind, row.name) for row in rows) == RULES.guards.parts
+    assert {row.runs for row in rows} == {4}
+    assert all(row.difference < 0 for row in rows if row.kind == "source")
+    assert all(row.difference == row.upper == 0 for row in rows if row.kind != "source")
+    assert one.rows(wanted[0], wanted, beacon_two=bytes(32)) == ()
+
+
+def test_a_task_that_was_forgotten_is_above_its_margins_and_the_other_is_not(tmp_path: Path, honest: Examined, forgetful: Examined) -> None:
+    one = guarding(tmp_path)
+    wanted = played(one, range(4), honest, forgetful)
+    rows = {(row.kind, row.name): row for row in one.rows(wanted[-1], wanted, beacon_two=bytes(32))}
+    assert rows["gold", "copa"].upper > RULES.exam.gold_margin_bpb
+    assert rows["answers", "copa"].upper > RULES.exam.answers_margin
+    assert rows["answers", "piqa"].upper == rows["gold", "piqa"].upper == 0
+    assert all(row.difference == round(row.difference, 5) and row.upper == round(row.upper, 5) for row in rows.values())
+
+
+def test_runs_of_an_earlier_round_count_and_missing_ones_end_the_contest_by_themselves(tmp_path: Path, honest: Examined) -> None:
+    earlier = tuple(PairedRun(seed=seed, challenger=1.0, king=1.1) for seed in range(4))
+    one = guarding(tmp_path, runs=earlier)
+    wanted = played(one, range(4, 8), honest, honest)
+    assert one.rows(wanted[-1], wanted, beacon_two=bytes(32)) == ()
+    played(one, range(4), honest, honest)
+    assert {row.runs for row in one.rows(wanted[-1], wanted, beacon_two=bytes(32))} == {8}
+
+
+def test_a_validator_that_comes_back_keeps_what_it_kept_and_goes_on(tmp_path: Path, honest: Examined, forgetful: Examined) -> None:
+    played(guarding(tmp_path), range(2), honest, honest)
+    again = guarding(tmp_path)
+    wanted = played(again, range(4), honest, forgetful)  # of seeds 0 and 1 the first answers stay
+    rows = {(row.kind, row.name): row for row in again.rows(wanted[-1], wanted, beacon_two=bytes(32))}
+    assert rows["gold", "copa"].runs == 4
+    whole = guarding(tmp_path / "other")
+    other = played(whole, range(4), honest, forgetful)
+    full = {(row.kind, row.name): row for row in whole.rows(other[-1], other, beacon_two=bytes(32))}
+    assert rows["gold", "copa"].difference == pytest.approx(full["gold", "copa"].difference / 2, abs=2e-3)
+
+
+def test_the_kings_first_answers_are_kept_for_the_weighted_draws(tmp_path: Path, honest: Examined, forgetful: Examined) -> None:
+    one = guarding(tmp_path)
+    assert one.king_answers(["tasks"]) == {}
+    played(one, range(1), honest, forgetful)
+    played(one, range(1, 2), forgetful, forgetful)
+    kept = one.king_answers(["tasks"])["tasks"]
+    for answers in honest.answers:
+        assert np.array_equal(kept[answers.entry.task.label].beside(answers).losses, answers.losses)
