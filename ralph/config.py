@@ -72,7 +72,9 @@ class Config(_Section):
     hidden: Path | None = None
     """Hidden pool; validators only."""
     hidden_key: Path | None = None
-    """Key that opens the hidden pool; validators only."""
+    """Key that opens the hidden pool and its refreshes; validators only."""
+    hidden_refreshed: tuple[Path, ...] = ()
+    """What `ralph data refresh` wrote, oldest first; the last is committed to from the next Record on."""
     validator: str | None = None
     """Hotkey of the validator to follow; miners and auditors only."""
     keys: Keys

@@ -14,7 +14,7 @@ from ralph.config import default_home, load_config, load_profile
 from ralph.data.corpora import Corpus, stdlib
 from ralph.data.gpt2 import load_gpt2
 from ralph.data.hub import FINEWEB_EDU, FINEWEB_SUBSET, hub_corpus
-from ralph.data.partition import HIDDEN_FRACTION, VALIDATION_FRACTION, Fractions, Progress, SubPool
+from ralph.data.partition import Fractions, Progress, SubPool
 from ralph.data.pool import read_leaves
 from ralph.data.poolkey import key_beside
 from ralph.data.prepare import prepare
@@ -23,7 +23,7 @@ from ralph.data.shards import open_data, open_pool, pool_commitment
 from ralph.data.textfiles import text_files
 from ralph.data.verify import Finding, verify
 from ralph.errors import ConfigurationError
-from ralph.protocol.data import DataManifest
+from ralph.protocol.data import HIDDEN_FRACTION, VALIDATION_FRACTION, DataManifest
 from ralph.protocol.pool import MAX_POOLS, verify_refresh
 from ralph.protocol.reasons import Reason
 

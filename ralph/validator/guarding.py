@@ -6,34 +6,54 @@ from dataclasses import dataclass
 import numpy as np
 
 from ralph.data.dataset import Rows
-from ralph.errors import ConfigurationError
+from ralph.errors import ConfigurationError, StoreUnavailable
 from ralph.evaluate.cells import Floats
 from ralph.evaluate.estimator import LN2
 from ralph.interfaces import BundleStore
 from ralph.judge.guards import Part, guard
-from ralph.judge.plan import Need
+from ralph.judge.plan import Need, exam_of
 from ralph.protocol.lineage import Throne
 from ralph.protocol.measurement import GuardRow
+from ralph.protocol.pool import Subset
 from ralph.protocol.rules import Rules
 from ralph.protocol.seeds import draw
-from ralph.records.events import EventTable
 
-KIND = "documents"
-MAX_DOCUMENT_BYTES = 1 << 26
+FOLDER = "documents"
+MAX_DOCUMENT_BYTES = 1 << 20
+"""What the store takes under one name: losses of 131,072 documents."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentLosses:
+    """What every scored run lost on each document, in the private store until the documents are opened."""
+
+    private: BundleStore
+
+    def keep(self, need: Need, document_nats: Floats) -> None:
+        """Remember float64[N] in nats. The same run on the same documents has the same losses, so a repeat changes nothing."""
+        self.private.put_named(f"{FOLDER}/{need.exam}", np.ascontiguousarray(document_nats, "<f8").tobytes())
+
+    def find(self, exam: str) -> Floats | None:
+        """Return what a run lost on each document, or None where it has no score."""
+        try:
+            return np.frombuffer(self.private.get_named(f"{FOLDER}/{exam}", limit=MAX_DOCUMENT_BYTES), "<f8")
+        except StoreUnavailable:
+            return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guarding:
-    """The losses of proof runs on single documents, kept in the event table and the private store.
+    """Bounds on each guarded source over a contest's proof runs, all on the documents of one rotation.
 
     Raises:
         ConfigurationError: OPS-DATA, too few documents of a guarded source.
     """
 
     rules: Rules
-    events: EventTable
-    private: BundleStore
+    losses: DocumentLosses
     hidden: Rows
+    """Of shard ``confirm`` in this rotation."""
+    subset: Subset
     throne: Throne
 
     def __post_init__(self) -> None:
@@ -44,11 +64,6 @@ class Guarding:
                     f"the hidden pool scores {count} documents of source {name!r}, the guard of it needs {self.rules.guards.min_documents}"
                 )
                 raise ConfigurationError(detail, code="OPS-DATA")
-
-    def keep(self, need: Need, document_nats: Floats) -> None:
-        """Remember what a proof run, the king's or a challenger's, lost on each document: float64[N] in nats."""
-        if need.stage == "proof" and self.events.get(KIND, need.key) is None:
-            self.events.append(KIND, need.key, self.private.put(np.ascontiguousarray(document_nats, "<f8").tobytes()))
 
     def rows(self, need: Need, wanted: Sequence[Need], *, beacon_two: bytes) -> tuple[GuardRow, ...]:
         """Return the guards of a contest after its last proof run of a round, and nothing after any other run.
@@ -71,13 +86,9 @@ class Guarding:
 
     def _pair(self, tree: bytes, seed: int) -> Floats | None:
         """Return challenger less king on every document, or None where one of them has no score."""
-        challenger = self._known(Need(role="challenger", stage="proof", tree=tree, seed=seed, executed=True))
-        king = self._known(Need(role="king", stage="proof", tree=self.throne.king.tree, seed=seed, executed=True))
+        challenger = self.losses.find(exam_of(self.subset, tree, seed))
+        king = self.losses.find(exam_of(self.subset, self.throne.king.tree, seed))
         return None if challenger is None or king is None else challenger - king
-
-    def _known(self, need: Need) -> Floats | None:
-        digest = self.events.get(KIND, need.key)
-        return None if digest is None else np.frombuffer(self.private.get(digest, limit=MAX_DOCUMENT_BYTES), "<f8")
 
     def _parts(self, difference: Floats) -> list[Part]:
         """Return one part for each guarded source."""

@@ -14,6 +14,7 @@ from ralph.judge.weights import weights
 from ralph.protocol.announcement import Environment, anchor_payload
 from ralph.protocol.lineage import Throne
 from ralph.protocol.measurement import set_digest
+from ralph.protocol.pool import leaves_name
 from ralph.protocol.record import (
     MAX_ANCHOR_BYTES,
     MAX_RECORD_BYTES,
@@ -54,7 +55,7 @@ class Registrar:
                 root=self.history.root(),
                 record=last.locator if last else None,
                 measurements=set_digest(gathered.measurements),
-                hidden=self.services.profile.rules.data.hidden_commitment,
+                hidden=self.services.pools.newest.commitment.digest(),
                 previous=last.anchor_digest if last else None,
             )
             await self._anchor(anchor, key)
@@ -78,6 +79,7 @@ class Registrar:
             beacon_two=gathered.beacon_two.beacon,
             cases=gathered.cases,
             measurements=tuple(item.measurement for item in gathered.measurements),
+            sealed=gathered.sealed,
             rules=rules,
         )
         last = self.history.entries[-1] if self.history.entries else None
@@ -95,6 +97,9 @@ class Registrar:
             measurements=gathered.measurements,
             outcomes=decision.outcomes,
             crown=decision.crown,
+            hidden=gathered.hidden,
+            watch=decision.watch,
+            openings=gathered.openings,
         )
         return SignedRecord(record=record, signature=services.record_key.sign(record.digest()))
 
@@ -124,7 +129,7 @@ class Registrar:
                 root=self.history.root_with(signed.record.to_bytes()),
                 record=locator,
                 measurements=None,
-                hidden=self.services.profile.rules.data.hidden_commitment,
+                hidden=self.services.pools.newest.commitment.digest(),
                 previous=last.anchor_digest if last else None,
             )
             await self._anchor(anchor, key)
@@ -199,8 +204,15 @@ class Registrar:
             logger.info("weights wait %d blocks: %s", error.retry_after_blocks, error.detail)
 
     def publish_genesis(self) -> None:
-        """Put the genesis recipe into the store, so that everyone starts from the same tree."""
-        store_tree(self.services.store, self.services.genesis)
+        """Put into the store what everyone starts from: the genesis recipe, the commitments, and what counts bytes of opened documents."""
+        services = self.services
+        store_tree(services.store, services.genesis)
+        for pool in services.pools.pools:
+            services.store.put(pool.commitment.to_bytes())
+            services.store.put_named(leaves_name(pool.commitment.digest()), services.store.put(pool.leaves.to_bytes()))
+        services.store.put(services.data.manifest.to_bytes())
+        services.store.put(services.data.token_bytes.tobytes())
+        services.store.put(services.data.tokenizer_bytes)
 
 
 def _normalised(vector: dict[str, int]) -> dict[str, int]:
