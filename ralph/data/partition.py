@@ -17,8 +17,8 @@ DOCUMENT_TAG = "recipe-net/document/v1"
 SPLIT_TAG = "recipe-net/document-split/v1"
 POOL_TAG = "recipe-net/document-pool/v1"
 SHARD_TAG = "recipe-net/document-shard/v1"
-SHARD_QUARTERS: tuple[ShardName, ShardName, ShardName, ShardName] = ("screen", "screen", "confirm", "audit")
-"""Half of a pool screens, for that is what every measurement draws from; a quarter each confirms and audits."""
+SHARD_QUARTERS: tuple[ShardName, ShardName, ShardName, ShardName] = ("screen", "confirm", "confirm", "audit")
+"""Half of a pool confirms, for crowns rest on that and seal further documents of it; a quarter each screens and audits."""
 PROGRESS_EVERY = 250
 
 Split = Literal["train", "validation", "hidden"]

@@ -18,6 +18,7 @@ from ralph.errors import RalphError, UntrustedInputError
 from ralph.gates.announced import Entrant
 from ralph.judge.decide import Sealed
 from ralph.judge.plan import Beacons, Need, filter_seeds, needs, seeds
+from ralph.judge.rotation import stage_subset
 from ralph.protocol.announcement import Environment, Slot
 from ralph.protocol.bundle import MAX_MANIFEST_BYTES, Manifest, run_prefix
 from ralph.protocol.canonical import decode, encode
@@ -27,7 +28,7 @@ from ralph.protocol.patch import RecipeTree
 from ralph.protocol.pool import Subset
 from ralph.protocol.reasons import Reason
 from ralph.protocol.record import BeaconRow, CaseRow, OpeningRow, Refusal
-from ralph.protocol.rounds import Window
+from ralph.protocol.rounds import Window, rotation_of
 from ralph.protocol.seeds import draw
 from ralph.records.history import Entry
 from ralph.repository.stored import load_tree
@@ -92,6 +93,7 @@ class RoundWork:
         king = await asyncio.to_thread(self._king)
         cases = await asyncio.to_thread(self._intake, entrants, bundles, king, one, two)
         hidden = await asyncio.to_thread(self._hidden, two)
+        self._guarding = await asyncio.to_thread(self._guards_on, hidden)
         measurements = await asyncio.to_thread(self._measure, cases, king, hidden, one, two)
         openings = await asyncio.to_thread(self._open, hidden)
         hidden.check_supply(window.index)
@@ -115,6 +117,10 @@ class RoundWork:
             index=self._window.index,
             beacon_two=beacon_two,
         )
+
+    def _guards_on(self, hidden: HiddenRound) -> Guarding:
+        subset = stage_subset("proof", rotation_of(self._rules.hidden, self._window.index))
+        return Guarding(rules=self._rules, losses=self._losses, hidden=hidden.rows(subset), subset=subset, throne=self._throne)
 
     def _open(self, hidden: HiddenRound) -> tuple[OpeningRow, ...]:
         records = [entry.signed.record for entry in self._entries]
@@ -216,7 +222,7 @@ class RoundWork:
         tries = self._rules.defer_limit
         found = self._services.executor.map(lambda one: retried(bench, one, tries, king_ran=king_ran), work)
         for need, measured in zip(missing, found, strict=True):
-            self._keep(need, measured, self._guards(need, measured, wanted, hidden, beacon_two))
+            self._keep(need, measured, self._guards(need, measured, wanted, beacon_two))
 
     def _environment(self) -> Environment:
         """Return the pins of our stack, kept for the Record."""
@@ -226,18 +232,12 @@ class RoundWork:
             self._services.events.append("environment", key, environment.to_bytes())
         return environment
 
-    def _guards(
-        self, need: Need, measured: Measured, wanted: Sequence[Need], hidden: HiddenRound, beacon_two: bytes
-    ) -> tuple[GuardRow, ...]:
+    def _guards(self, need: Need, measured: Measured, wanted: Sequence[Need], beacon_two: bytes) -> tuple[GuardRow, ...]:
         """Keep what a run lost on every document; return the guards that follow from it and the runs before."""
         if measured.document_nats is None:
             return ()
         self._losses.keep(need, measured.document_nats)
-        if need.stage != "proof":
-            return ()
-        rows = hidden.rows(need.subset)
-        guarding = Guarding(rules=self._rules, losses=self._losses, hidden=rows, subset=need.subset, throne=self._throne)
-        return guarding.rows(need, wanted, beacon_two=beacon_two)
+        return self._guarding.rows(need, wanted, beacon_two=beacon_two)
 
     def _keep(self, need: Need, measured: Measured, guards: tuple[GuardRow, ...]) -> None:
         private, key = self._services.private, _claims_key(need.tree, need.subset)

@@ -51,9 +51,10 @@ def small_rules(*, genesis_tree: bytes, manifest: bytes, vocabulary: int, hidden
             "probation_runs": 2,
         }
     )
-    evaluation = rules.evaluation.model_copy(update={"documents": 96, "uniform_cells": 128, "weighted_cells": 32, "batch_rows": 32})
-    guards = rules.guards.model_copy(update={"min_documents": 6, "source_margin_sigmas": 2.0})
-    return rules.model_copy(update={"ladder": (rung,), "crown": crown, "evaluation": evaluation, "guards": guards})
+    evaluation = rules.evaluation.model_copy(update={"uniform_cells": 128, "weighted_cells": 32, "batch_rows": 32})
+    hidden = rules.hidden.model_copy(update={"screen": 48, "confirm": 96, "audit": 24, "crown": 6})
+    guards = rules.guards.model_copy(update={"min_documents": 4, "source_margin_sigmas": 2.0})
+    return rules.model_copy(update={"ladder": (rung,), "crown": crown, "evaluation": evaluation, "hidden": hidden, "guards": guards})
 
 
 def prepare_data(directory: Path) -> Path:
