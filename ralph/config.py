@@ -137,7 +137,8 @@ def _write(path: Path, plain: dict[str, Any]) -> None:
 
 
 def _absolute(config: Config, base: Path) -> dict[str, Any]:
-    paths = {name: base / value for name, value in config if isinstance(value, Path)}
+    paths: dict[str, Any] = {name: base / value for name, value in config if isinstance(value, Path)}
+    paths["hidden_refreshed"] = tuple(base / place for place in config.hidden_refreshed)
     keys = config.keys.model_copy(update={name: base / value for name, value in config.keys if isinstance(value, Path)})
     return {**paths, "keys": keys}
 
