@@ -41,7 +41,8 @@ MAX_KEY_BYTES = 32
 class Counter:
     """What counts the bytes of opened documents: the track's tokenizer, and the lengths of its tokens."""
 
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
+    """None where its library is not installed."""
     token_bytes: np.ndarray[tuple[int], np.dtype[np.uint8]]
 
     def bytes_of(self, tokens: bytes, sequence: int) -> int:
@@ -186,7 +187,7 @@ class PoolAuditor:
         except InfrastructureError as error:
             self._found.unknown(Check.OPENING, subject, f"what opens {row.subset.key} could not be read: {error.detail}")
             return
-        except (ConfigurationError, UntrustedInputError) as error:
+        except UntrustedInputError as error:
             self._found.expect(Check.OPENING, subject, False, f"{error.code}: {row.subset.key}: {error.detail}")
             return
         if self._draws is None:
@@ -195,8 +196,9 @@ class PoolAuditor:
         pool, rules = self._pools[drawn.commitment], self._rules.data
         try:
             verify_opened(opened, drawn, pool, hotkey=self._facts.hotkey)
-            fractions = Fractions(hidden=rules.hidden_fraction, validation=rules.validation_fraction)
-            verify_places(opened, pool.commitment, tokenizer=counter.tokenizer, fractions=fractions)
+            if counter.tokenizer is not None:
+                fractions = Fractions(hidden=rules.hidden_fraction, validation=rules.validation_fraction)
+                verify_places(opened, pool.commitment, tokenizer=counter.tokenizer, fractions=fractions)
         except UntrustedInputError as error:
             self._found.expect(Check.OPENING, subject, False, f"{error.code}: {row.subset.key}: {error.detail}")
             return
@@ -208,10 +210,13 @@ class PoolAuditor:
             manifest = DataManifest.from_bytes(
                 self._store.get(self._rules.data.manifest, limit=MAX_MANIFEST_BYTES), limit=MAX_MANIFEST_BYTES
             )
-            tokenizer, lengths = (self._store.get(one.sha256, limit=one.size_bytes) for one in (manifest.tokenizer, manifest.token_bytes))
-            self._counter = Counter(
-                tokenizer=open_tokenizer(tokenizer, vocabulary=manifest.vocabulary), token_bytes=np.frombuffer(lengths, np.uint8)
-            )
+            data, lengths = (self._store.get(one.sha256, limit=one.size_bytes) for one in (manifest.tokenizer, manifest.token_bytes))
+            try:
+                tokenizer = open_tokenizer(data, vocabulary=manifest.vocabulary)
+            except ConfigurationError as error:
+                self._found.unknown(Check.OPENING, "tokenizer", f"whether opened texts belong there was not checked: {error.detail}")
+                tokenizer = None
+            self._counter = Counter(tokenizer=tokenizer, token_bytes=np.frombuffer(lengths, np.uint8))
         return self._counter
 
     def _check_scores(self, exact: ExactScores, opened: OpenedSubset, counter: Counter, subject: str) -> None:

@@ -11,8 +11,9 @@ from ralph.data.dataset import DataSet, DocumentSet, Rows
 from ralph.data.pool import HiddenPool
 from ralph.errors import ConfigurationError, InfrastructureError
 from ralph.evaluate.active import Committed, Drawn, Draws
+from ralph.interfaces import BundleStore
 from ralph.judge.decide import Sealed
-from ralph.protocol.pool import SHARDS, OpenedSubset, ShardName, Subset
+from ralph.protocol.pool import SHARDS, OpenedSubset, ShardName, Subset, leaves_name
 from ralph.protocol.rounds import rotation_of
 from ralph.protocol.rules import Rules
 from ralph.records.history import Entry
@@ -65,6 +66,15 @@ class Pools:
     def rows(self, drawn: Drawn, sequence: int) -> Rows:
         """Return the drawn documents as rows of ``sequence`` + 1 tokens."""
         return self.documents(drawn.commitment, drawn.subset.shard).select(drawn.places).rows(None, sequence)
+
+    def publish(self, store: BundleStore) -> None:
+        """Publish what everybody may know of the pools, and what counts the bytes of opened documents."""
+        for pool in self.pools:
+            store.put(pool.commitment.to_bytes())
+            store.put_named(leaves_name(pool.commitment.digest()), store.put(pool.leaves.to_bytes()))
+        store.put(self.data.manifest.to_bytes())
+        store.put(self.data.token_bytes.tobytes())
+        store.put(self.data.tokenizer_bytes)
 
     def opened(self, drawn: Drawn, hotkey: str) -> OpenedSubset:
         """Return the openings of a subset that is over."""

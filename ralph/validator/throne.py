@@ -14,7 +14,6 @@ from ralph.judge.weights import weights
 from ralph.protocol.announcement import Environment, anchor_payload
 from ralph.protocol.lineage import Throne
 from ralph.protocol.measurement import set_digest
-from ralph.protocol.pool import leaves_name
 from ralph.protocol.record import (
     MAX_ANCHOR_BYTES,
     MAX_RECORD_BYTES,
@@ -205,14 +204,8 @@ class Registrar:
 
     def publish_genesis(self) -> None:
         """Put into the store what everyone starts from: the genesis recipe, the commitments, and what counts bytes of opened documents."""
-        services = self.services
-        store_tree(services.store, services.genesis)
-        for pool in services.pools.pools:
-            services.store.put(pool.commitment.to_bytes())
-            services.store.put_named(leaves_name(pool.commitment.digest()), services.store.put(pool.leaves.to_bytes()))
-        services.store.put(services.data.manifest.to_bytes())
-        services.store.put(services.data.token_bytes.tobytes())
-        services.store.put(services.data.tokenizer_bytes)
+        store_tree(self.services.store, self.services.genesis)
+        self.services.pools.publish(self.services.store)
 
 
 def _normalised(vector: dict[str, int]) -> dict[str, int]:
