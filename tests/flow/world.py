@@ -12,7 +12,7 @@ from ralph.agent import knobs
 from ralph.chain.local import LocalChain
 from ralph.chain.producer import Barrier, BlockProducer
 from ralph.cli.nodes import miner_services, validator_services
-from ralph.cli.setup import Devnet, MinerPlan, derived, set_up
+from ralph.cli.setup import Devnet, MakeRules, MinerPlan, derived, set_up
 from ralph.config import load_config
 from ralph.data.corpora import stdlib_documents
 from ralph.data.prepare import prepare
@@ -104,8 +104,8 @@ class Player:
 class World:
     """One devnet in a directory, with its chain's producer in this process."""
 
-    def __init__(self, home: Path, data: Path, names: Sequence[str]) -> None:
-        self.devnet: Devnet = set_up(home, seed=SEED, miners=[MinerPlan(name=name) for name in names], data=data, rules=small_rules)
+    def __init__(self, home: Path, data: Path, names: Sequence[str], *, rules: MakeRules = small_rules) -> None:
+        self.devnet: Devnet = set_up(home, seed=SEED, miners=[MinerPlan(name=name) for name in names], data=data, rules=rules)
         self.store = DirectoryStore(home / "store")
 
     @contextmanager
