@@ -98,6 +98,7 @@ def measured() -> Measurement:
         score=score,
         failure=None,
         guards=(GuardRow(name="code", runs=4, items=512, difference=-0.0125, upper=0.0009765625),),
+        document_error=0.00390625,
     )
 
 
@@ -143,6 +144,7 @@ def record_of(rules: Rules) -> Record:
             tag="recipe-v1.1.0",
             sealed=fill(29),
             sealed_documents=32,
+            sub_pools=1,
         ),
         hidden=fill(16),
         watch=(WatchRow(subset=AUDIT, king=fill(1), previous=fill(2), runs=2, gain_bpb=0.125, standard_error_bpb=0.0625),),

@@ -4,14 +4,15 @@ Validators, miners and auditors run this same code. Nothing here reads a clock, 
 the same inputs give the same outcome byte for byte. With fewer measurements than the Rules require it
 raises instead of guessing, and the round is held.
 
-Not here yet: probation with roll-back, penalties on failed proof entries, contests that survive a
-change of king, several executors for one number.
+Not here yet: probation with roll-back, penalties on failed proof entries, contests that survive a change of king, and
+decisions that pool what several executors measured.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ralph.errors import CorruptStateError
+from ralph.judge.agreement import agreed
 from ralph.judge.guards import failed
 from ralph.judge.rotation import Rescored, check_subsets, kept_runs
 from ralph.judge.sequential import Action, Look, filter_look, proof_look, screen
@@ -74,7 +75,8 @@ def decide(
         round_index: The round being decided; must follow the throne's.
         beacon_two: B2 of this round, which fixes the queue.
         cases: Every announcement of the window and every running contest, each exactly once.
-        measurements: The round's Measurements; their order is the order of runs.
+        measurements: The round's Measurements; their order is the order of runs. Those of the first executor decide; what others
+            measured on sub-pools of their own must agree with them about whoever is crowned.
         sealed: What a crown would seal.
         rules: The Rules in force.
 
@@ -87,9 +89,10 @@ def decide(
         raise CorruptStateError(f"round {round_index} lists a case twice")
     rotation = rotation_of(rules.hidden, round_index)
     check_subsets(measurements, rotation)
-    rescored = Rescored.of(measurements, kept_runs(throne, rules.hidden, round_index))
+    own = [item for item in measurements if item.executor == measurements[0].executor]
+    rescored = Rescored.of(own, kept_runs(throne, rules.hidden, round_index))
     throne = rescored.turned(throne, rotation)
-    table = _Table(measurements, throne.king.tree)
+    table = _Table(own, throne.king.tree)
     pool = (*throne.pool, *table.king_runs("pool"))
     if cases and len(pool) < rules.crown.pool_runs and any(case.refusal is None for case in cases):
         raise CorruptStateError(f"the king's pool has {len(pool)} runs, {rules.crown.pool_runs} are required", code="OPS-HOLD")
@@ -102,7 +105,11 @@ def decide(
         judged.append(one)
     after = replace(throne, pool=_unique((*pool, *table.king_runs("proof"))), king_runs=throne.king_runs + table.count, entries=entries)
     decision = _conclude(after, round_index, judged, cases, sealed, rules)
-    return replace(decision, watch=rescored.watch(throne))
+    crown = decision.crown
+    if crown is not None:
+        pools = agreed(measurements, crown.tree, level=rules.hidden.agreement_level)
+        crown = crown.model_copy(update={"sub_pools": pools})
+    return replace(decision, crown=crown, watch=rescored.watch(throne))
 
 
 class _Table:
@@ -270,6 +277,7 @@ def _conclude(throne: Throne, round_index: int, judged: list[_Judged], cases: Se
         tag=tag,
         sealed=sealed.root,
         sealed_documents=sealed.documents,
+        sub_pools=1,
     )
     reign = Reign(tree=contest.tree, hotkey=contest.hotkey, crowned_round=round_index, gain_bpb=look.gain_bpb, tag=tag)
     runs = contest.runs

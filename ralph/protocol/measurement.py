@@ -99,6 +99,8 @@ class Measurement(Canonical):
     failure: Failure | None
     guards: tuple[GuardRow, ...] = ()
     """Of the last proof run of a contest in this round; empty everywhere else."""
+    document_error: Real | None = None
+    """Beside the guards: standard error over documents of challenger less king, mean of this round's proof runs, in bpb."""
 
 
 class SignedMeasurement(Canonical):

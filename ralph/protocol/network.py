@@ -127,7 +127,7 @@ DEVNET_CROWN = CrownRules(
 token ids, 0.025 in 23 with 1024. Runs of small edits and of the king on equal seeds correlate at 0.7 to 1.0, of structural changes
 hardly at all: hence b = 0.75, and a v_ref above what neutral patches show (0.07 of sigma squared)."""
 
-DEVNET_HIDDEN = HiddenRules(rotation_rounds=100, screen=320, confirm=640, audit=320, crown=32, watched_runs=2)
+DEVNET_HIDDEN = HiddenRules(rotation_rounds=100, screen=320, confirm=640, audit=320, crown=32, agreement_level=0.999, watched_runs=2)
 """The hidden pool of a standard library has 1,500 to 1,650 documents in ``confirm`` and about 780 each in ``screen`` and
 ``audit``: enough for two rotations and some ten crowns without a refresh. One document in eight is of source ``docs``."""
 

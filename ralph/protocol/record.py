@@ -113,6 +113,8 @@ class CrownRow(Canonical):
     sealed: Digest
     """RFC 6962 root over the leaves of the further documents that this crown seals, in the order of their places."""
     sealed_documents: U64
+    sub_pools: U64
+    """On how many disjoint sub-pools he was measured. 1 says that nobody has confirmed him on other documents."""
 
 
 class WatchRow(Canonical):

@@ -135,6 +135,8 @@ class HiddenRules(Canonical):
     """Documents of shard ``audit`` in a rotation. They decide nothing."""
     crown: U64
     """Further documents of ``confirm`` that each crown seals to the king's record; fewer where the shard has no more."""
+    agreement_level: Real
+    """Two-sided probability with which two honest sub-pools agree about a challenger. Where they do not, his crown is held."""
     watched_runs: Annotated[U64, Field(ge=2)]
     """Runs of a king, and of the king before him on the same seeds, that are scored on ``audit`` and on what the crown sealed."""
 

@@ -10,6 +10,7 @@ from ralph.errors import ConfigurationError, StoreUnavailable
 from ralph.evaluate.cells import Floats
 from ralph.evaluate.estimator import LN2
 from ralph.interfaces import BundleStore
+from ralph.judge.agreement import document_error
 from ralph.judge.guards import Part, guard
 from ralph.judge.plan import Need, exam_of
 from ralph.protocol.lineage import Throne
@@ -73,7 +74,7 @@ class Guarding:
             wanted: All runs of the round.
             beacon_two: Fixes the resamples.
         """
-        now = [one for one in wanted if one.role == "challenger" and one.stage == "proof" and one.tree == need.tree]
+        now = _proof_runs(need, wanted)
         if not now or need != now[-1]:
             return ()
         before = [run.seed for contest in self.throne.contests if contest.tree == need.tree for run in contest.runs]
@@ -83,6 +84,15 @@ class Guarding:
             return ()  # a run failed, which ends the contest by itself
         key = draw(beacon=beacon_two, purpose="guards", subject=need.subject())
         return tuple(guard(part, self.rules.guards, key=key) for part in self._parts(np.stack(known)))
+
+    def document_error(self, need: Need, wanted: Sequence[Need]) -> float | None:
+        """Return the standard error over documents of this round's proof runs of a contest after the last of them, None after others."""
+        now = _proof_runs(need, wanted)
+        known = [pair for one in now if (pair := self._pair(need.tree, one.seed)) is not None]
+        if not now or need != now[-1] or len(known) < len(now):
+            return None
+        weight = (LN2 * self.hidden.byte_counts).astype(np.float64)
+        return round(document_error(np.stack(known), weight), self.rules.evaluation.published_decimals)
 
     def _pair(self, tree: bytes, seed: int) -> Floats | None:
         """Return challenger less king on every document, or None where one of them has no score."""
@@ -96,3 +106,8 @@ class Guarding:
         return [
             Part(name=name, difference=difference[:, sources == name], weight=weight[sources == name]) for name in self.rules.guards.sources
         ]
+
+
+def _proof_runs(need: Need, wanted: Sequence[Need]) -> list[Need]:
+    """Return the proof runs of a need's tree in this round."""
+    return [one for one in wanted if one.role == "challenger" and one.stage == "proof" and one.tree == need.tree]

@@ -23,7 +23,7 @@ from ralph.protocol.announcement import Environment, Slot
 from ralph.protocol.bundle import MAX_MANIFEST_BYTES, Manifest, run_prefix
 from ralph.protocol.canonical import decode, encode
 from ralph.protocol.lineage import Contest, Throne
-from ralph.protocol.measurement import GuardRow, Measurement, SignedMeasurement
+from ralph.protocol.measurement import Measurement, SignedMeasurement
 from ralph.protocol.patch import RecipeTree
 from ralph.protocol.pool import Subset
 from ralph.protocol.reasons import Reason
@@ -222,7 +222,8 @@ class RoundWork:
         tries = self._rules.defer_limit
         found = self._services.executor.map(lambda one: retried(bench, one, tries, king_ran=king_ran), work)
         for need, measured in zip(missing, found, strict=True):
-            self._keep(need, measured, self._guards(need, measured, wanted, beacon_two))
+            guarded = self._guarded(need, measured, wanted, beacon_two)
+            self._keep(need, measured, guarded)
 
     def _environment(self) -> Environment:
         """Return the pins of our stack, kept for the Record."""
@@ -232,14 +233,15 @@ class RoundWork:
             self._services.events.append("environment", key, environment.to_bytes())
         return environment
 
-    def _guards(self, need: Need, measured: Measured, wanted: Sequence[Need], beacon_two: bytes) -> tuple[GuardRow, ...]:
-        """Keep what a run lost on every document; return the guards that follow from it and the runs before."""
+    def _guarded(self, need: Need, measured: Measured, wanted: Sequence[Need], beacon_two: bytes) -> dict[str, object]:
+        """Keep what a run lost on every document; return the fields of its Measurement that follow from it and the runs before."""
         if measured.document_nats is None:
-            return ()
+            return {}
         self._losses.keep(need, measured.document_nats)
-        return self._guarding.rows(need, wanted, beacon_two=beacon_two)
+        guards = self._guarding.rows(need, wanted, beacon_two=beacon_two)
+        return {"guards": guards, "document_error": self._guarding.document_error(need, wanted)}
 
-    def _keep(self, need: Need, measured: Measured, guards: tuple[GuardRow, ...]) -> None:
+    def _keep(self, need: Need, measured: Measured, guarded: dict[str, object]) -> None:
         private, key = self._services.private, _claims_key(need.tree, need.subset)
         wanted = need.tree == self._throne.king.tree and _is_compared(need.subset)
         if wanted and measured.claims is not None and self._services.events.get(KING_CLAIMS, key) is None:
@@ -248,7 +250,7 @@ class RoundWork:
         if measured.weights is not None and need.stage not in ("screen", "rescore"):
             private.put(measured.weights)
         judged = self._times.judged(need, self._judged_start(need, measured), measured.training_s)
-        measurement = judged.model_copy(update={"guards": guards if judged.failure is None else ()})
+        measurement = judged.model_copy(update=guarded) if judged.failure is None else judged
         signed = SignedMeasurement(measurement=measurement, signature=self._services.record_key.sign(measurement.digest()))
         self._services.events.append("measurement", self._key(need), signed.to_bytes())
         value = (

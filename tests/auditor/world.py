@@ -75,7 +75,7 @@ HYPOTHESIS = Hypothesis(
     change="a knob", mechanism="it helps", predicted_gain_bpb=0.1, predicted_low_bpb=0.0, predicted_high_bpb=0.2, falsifier="no gain"
 )
 MINERS = ("alice", "bob")
-HIDDEN = HiddenRules(rotation_rounds=4, screen=6, confirm=12, audit=6, crown=3, watched_runs=2)
+HIDDEN = HiddenRules(rotation_rounds=4, screen=6, confirm=12, audit=6, crown=3, agreement_level=0.999, watched_runs=2)
 """Round 4 begins the second rotation."""
 CONFIG = "[batch_rows]\nvalue = 16\n\n[mixture_code]\nvalue = 1.0\n\n[mixture_docs]\nvalue = 1.0\n\n[rate]\nvalue = 1.0\n"
 GENESIS = RecipeTree(files={"config/base.toml": CONFIG.encode(), "model.py": b"depth = 2\n"})

@@ -69,7 +69,7 @@ def test_a_beacon_of_another_length_is_a_bug():
         drawn(beacon=b"short")
 
 
-RULES = HiddenRules(rotation_rounds=2, screen=6, confirm=2, audit=1, crown=2, watched_runs=2)
+RULES = HiddenRules(rotation_rounds=2, screen=6, confirm=2, audit=1, crown=2, agreement_level=0.999, watched_runs=2)
 
 
 def beacon_of(index):
