@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from ralph.errors import CorruptStateError
 from ralph.judge.agreement import agreed
 from ralph.judge.guards import failed
-from ralph.judge.rotation import Rescored, check_subsets, kept_runs
+from ralph.judge.rotation import check_subsets, turn
 from ralph.judge.sequential import Action, Look, filter_look, proof_look, screen
 from ralph.protocol.lineage import Contest, KingRun, PairedRun, Reign, Throne
 from ralph.protocol.measurement import Failure, GuardRow, Measurement, Stage
@@ -87,11 +87,9 @@ def decide(
         raise CorruptStateError(f"round {round_index} cannot follow round {throne.round_index}")
     if len({case.case for case in cases}) != len(cases):
         raise CorruptStateError(f"round {round_index} lists a case twice")
-    rotation = rotation_of(rules.hidden, round_index)
-    check_subsets(measurements, rotation)
+    check_subsets(measurements, rotation_of(rules.hidden, round_index))
     own = [item for item in measurements if item.executor == measurements[0].executor]
-    rescored = Rescored.of(own, kept_runs(throne, rules.hidden, round_index))
-    throne = rescored.turned(throne, rotation)
+    throne, rescored = turn(throne, own, rules.hidden, round_index)
     table = _Table(own, throne.king.tree)
     pool = (*throne.pool, *table.king_runs("pool"))
     if cases and len(pool) < rules.crown.pool_runs and any(case.refusal is None for case in cases):

@@ -171,6 +171,16 @@ def _watched(throne: Throne, subset: Subset, king: Sequence[KingRun], previous: 
     )
 
 
+def turn(throne: Throne, measurements: Sequence[Measurement], rules: HiddenRules, round_index: int) -> tuple[Throne, Rescored]:
+    """Return the state before a round on the round's documents, and the scores of kept runs that put it there.
+
+    Raises:
+        CorruptStateError: OPS-HOLD, as ``Rescored.of``.
+    """
+    rescored = Rescored.of(measurements, kept_runs(throne, rules, round_index))
+    return rescored.turned(throne, rotation_of(rules, round_index)), rescored
+
+
 def check_subsets(measurements: Sequence[Measurement], rotation: int) -> None:
     """Refuse to decide on runs of other documents than the round's. Re-scored runs are checked by ``Rescored``.
 

@@ -21,9 +21,10 @@ from ralph.data.refresh import refresh
 from ralph.data.staging import PRIVATE_MODE, Staging
 from ralph.protocol.canonical import digest
 from ralph.protocol.measurement import ExactScores
-from ralph.protocol.pool import SHARDS, OpenedSubset, Opening, Subset, leaves_name
+from ralph.protocol.merkle import tree_hash
+from ralph.protocol.pool import MAX_OPENINGS_BYTES, SHARDS, OpenedSubset, Opening, Subset, leaves_name
 from ralph.protocol.record import OpeningRow, Record
-from tests.auditor.world import HIDDEN, Forgery, World
+from tests.auditor.world import HIDDEN, Forgery, World, edited
 
 ROTATION = HIDDEN.rotation_rounds
 CONFIRM = Subset(shard="confirm", rotation=1)
@@ -241,6 +242,31 @@ def test_a_crown_that_seals_other_documents_than_its_beacon_draws_is_caught(hone
     world.publish(forged, Forgery(pays=False))
     report = world.audit(hotkey=world.validator)
     assert [one for one in report.findings if one.check is Check.POOL and "seals other documents" in one.detail]
+
+
+def test_what_a_crown_sealed_is_opened_after_the_rotation_in_which_that_king_falls(honest: World, tmp_path: Path) -> None:
+    world = honest.copy(tmp_path / "dethroned")
+    first = next(one.record for one in world.records if one.record.crown is not None)
+    king = world.trees["alice"]
+    world.trees["bob"] = edited(king, "config/base.toml", "value = 16", "value = 8")
+    world.gains[world.trees["bob"].digest()] = 0.6
+    world.play(announce=("bob",))
+    while len(world.records) <= 2 * ROTATION:
+        world.play()
+    crowns = [one.record for one in world.records if one.record.crown is not None]
+    assert [record.round for record in crowns] == [first.round, 2 * ROTATION - 1]
+    sealed = Subset(shard="confirm", rotation=first.round // ROTATION, crown=first.round)
+    last = world.records[-1].record
+    assert [row.subset for row in last.openings] == [*(Subset(shard=name, rotation=1) for name in SHARDS), sealed]
+    opened = OpenedSubset.from_bytes(world.store.get(last.openings[-1].documents, limit=MAX_OPENINGS_BYTES), limit=MAX_OPENINGS_BYTES)
+    assert first.crown is not None
+    assert tree_hash([one.leaf() for one in opened.openings]) == first.crown.sealed
+    report = world.audit(hotkey=world.validator)
+    assert report.verdict is Verdict.REPRODUCED, report.findings
+    world.records[-1:], world.anchors[-1:], world.entries[-1:] = [], [], []
+    world.publish(without(sealed)(last), Forgery(pays=False))
+    found = [one.detail for one in world.audit(hotkey=world.validator).findings if one.check is Check.OPENING]
+    assert found == [f"OPN-MISSING: {sealed.key} is over and was not opened"]
 
 
 def newer(number: int = 900) -> list[Document]:
