@@ -72,7 +72,9 @@ class Config(_Section):
     hidden: Path | None = None
     """Hidden pool; validators only."""
     hidden_key: Path | None = None
-    """Key that opens the hidden pool; validators only."""
+    """Key that opens the hidden pool and its refreshes; validators only."""
+    hidden_refreshed: tuple[Path, ...] = ()
+    """What `ralph data refresh` wrote, oldest first; the last is committed to from the next Record on."""
     core: Path | None = None
     """Folder or zip file of the CORE-22 bundle, where the Rules guard its tasks; validators only."""
     private_items: Path | None = None
@@ -141,7 +143,8 @@ def _write(path: Path, plain: dict[str, Any]) -> None:
 
 
 def _absolute(config: Config, base: Path) -> dict[str, Any]:
-    paths = {name: base / value for name, value in config if isinstance(value, Path)}
+    paths: dict[str, Any] = {name: base / value for name, value in config if isinstance(value, Path)}
+    paths["hidden_refreshed"] = tuple(base / place for place in config.hidden_refreshed)
     keys = config.keys.model_copy(update={name: base / value for name, value in config.keys if isinstance(value, Path)})
     return {**paths, "keys": keys}
 

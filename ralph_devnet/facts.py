@@ -194,8 +194,9 @@ def _winner(entries: Sequence[Entry], crowned: Entry) -> tuple[OutcomeRow | None
 
 
 def _king_runs(entries: Sequence[Entry], tree: bytes) -> list[float]:
-    """Return the val_bpb of every validator run of a king during his reign, each seed once."""
-    runs = {one.seed: one.score.val_bpb for one in _measured(entries, tree) if one.role == "king" and one.score is not None}
+    """Return the val_bpb on ``confirm`` of every run of a king during his reign, each seed once."""
+    own = (one for one in _measured(entries, tree) if one.role == "king" and one.stage in ("pool", "proof"))
+    runs = {one.seed: one.score.val_bpb for one in own if one.score is not None}
     return list(runs.values())
 
 

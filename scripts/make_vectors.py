@@ -4,6 +4,7 @@ A change of this file's output is a change of the protocol and needs a new versi
 """
 
 import json
+import struct
 from typing import Any
 
 from ralph.data.partition import document_digest, pool_of, shard_of
@@ -12,12 +13,22 @@ from ralph.protocol import seeds
 from ralph.protocol.announcement import Announcement, Environment, Hypothesis, Slot, anchor_payload, case_id
 from ralph.protocol.bundle import RunClaim, manifest_of
 from ralph.protocol.canonical import Canonical, digest, encode
-from ralph.protocol.measurement import GuardRow, Measurement, Score, SignedMeasurement, SourceValue, TaskValue, set_digest
+from ralph.protocol.measurement import (
+    ExactScore,
+    ExactScores,
+    GuardRow,
+    Measurement,
+    Score,
+    SignedMeasurement,
+    SourceValue,
+    TaskValue,
+    set_digest,
+)
 from ralph.protocol.merkle import leaf_hash, tree_hash
 from ralph.protocol.network import NetworkProfile, devnet_rules
 from ralph.protocol.patch import RecipeTree
-from ralph.protocol.pool import SHARDS, OpenedSubset, Opening, PoolCommitment, PoolLeaves, ShardCommitment, SourceCount, leaf_of
-from ralph.protocol.record import Anchor, BeaconRow, CaseRow, LookRow, OutcomeRow, Record, Refusal
+from ralph.protocol.pool import SHARDS, OpenedSubset, Opening, PoolCommitment, PoolLeaves, ShardCommitment, SourceCount, Subset, leaf_of
+from ralph.protocol.record import Anchor, BeaconRow, CaseRow, CrownRow, LookRow, OpeningRow, OutcomeRow, Record, Refusal, WatchRow
 from ralph.protocol.rules import Rules
 from ralph.protocol.submission import Submission
 
@@ -62,6 +73,9 @@ CLAIM = RunClaim(
 )
 
 
+AUDIT = Subset(shard="audit", rotation=1)
+
+
 def measured() -> Measurement:
     """Return a scored measurement."""
     score = Score(
@@ -85,6 +99,7 @@ def measured() -> Measurement:
         rung="C1",
         seed=2**64 - 1,
         executed=True,
+        subset=Subset(shard="confirm", rotation=0),
         environment=ENVIRONMENT.digest(),
         transcript_root=fill(4),
         segments_root=fill(5),
@@ -95,6 +110,7 @@ def measured() -> Measurement:
         failure=None,
         tasks=(TaskValue(task="arc_easy", items=100, accuracy=0.25, gold_bpb=1.5),),
         guards=(GuardRow(kind="source", name="code", runs=4, items=512, difference=-0.0125, upper=0.0009765625),),
+        document_error=0.00390625,
     )
 
 
@@ -131,7 +147,20 @@ def record_of(rules: Rules) -> Record:
         cases=(case,),
         measurements=(SignedMeasurement(measurement=measured(), signature=fill(8, 64)),),
         outcomes=(outcome,),
-        crown=None,
+        crown=CrownRow(
+            tree=fill(1),
+            parent=fill(2),
+            hotkey="5F",
+            announcement=ANNOUNCEMENT.digest(),
+            gain_bpb=0.2,
+            tag="recipe-v1.1.0",
+            sealed=fill(29),
+            sealed_documents=32,
+            sub_pools=1,
+        ),
+        hidden=fill(16),
+        watch=(WatchRow(subset=AUDIT, king=fill(1), previous=fill(2), runs=2, gain_bpb=0.125, standard_error_bpb=0.0625),),
+        openings=(OpeningRow(subset=AUDIT, documents=fill(30), scores=fill(31)),),
     )
 
 
@@ -172,7 +201,10 @@ def structures() -> dict[str, Canonical]:
         "pool-commitment": POOL,
         "pool-leaves": PoolLeaves.of(dict.fromkeys(SHARDS, LEAVES)),
         "pool-opening": OPENING,
-        "pool-opened-subset": OpenedSubset(hotkey="5V", shard="confirm", rotation=0, openings=(OPENING,)),
+        "pool-opened-subset": OpenedSubset(hotkey="5V", subset=Subset(shard="confirm", rotation=0, crown=3), openings=(OPENING,)),
+        "exact-scores": ExactScores(
+            subset=AUDIT, scores=(ExactScore(measurement=fill(32), val_bpb=2.25, document_nats=struct.pack("<2d", 1.5, 2.5)),)
+        ),
         "network-profile": NetworkProfile(name="devnet", chain=fill(17), netuid=1, rules=rules),
     }
 
@@ -196,9 +228,14 @@ def vectors() -> dict[str, Any]:
     found["pool-places"] = [[pool_of(document_digest(text), 3), shard_of(document_digest(text))] for text in ("a", "b", "c", "d", "e", "f")]
     found["pool-leaf"] = LEAVES[0].hex()
     found["pool-active"] = {
-        name: list(active_subset(beacon=fill(28), hotkey="5V", shard=name, rotation=0, documents=160, count=16)) for name in SHARDS
+        subset.key: list(active_subset(beacon=fill(28), hotkey="5V", subset=subset, places=range(160), count=16))
+        for subset in (
+            *(Subset(shard=name, rotation=0) for name in SHARDS),
+            Subset(shard="screen", rotation=1),
+            Subset(shard="confirm", rotation=0, crown=3),
+        )
     }
-    found["pool-active-rotation-1"] = list(active_subset(beacon=fill(28), hotkey="5V", shard="screen", rotation=1, documents=160, count=16))
+    found["pool-active-unused"] = list(active_subset(beacon=fill(28), hotkey="5V", subset=AUDIT, places=range(1, 160, 2), count=16))
     found["measurement-set"] = set_digest(()).hex()
     return found
 

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from ralph.auditor.cases import CaseAuditor, check_crown
 from ralph.auditor.decisions import Decided, decide_again
 from ralph.auditor.facts import ValidatorFacts, Witness, read_round, read_validator
+from ralph.auditor.openings import PoolAuditor
 from ralph.auditor.payments import check_weights
 from ralph.auditor.published import Reader, Reading
 from ralph.auditor.report import LIMITS, Check, Findings, Report
@@ -68,9 +69,14 @@ async def audit(
     decided = decide_again(reading.records, profile.rules, found)
     check_weights(facts, decided, reading, profile.rules, found)
     with TemporaryDirectory(dir=scratch) as folder:
-        selection = _Selection(chain=chain, store=store, profile=profile, facts=facts, reading=reading, scratch=Path(folder), found=found)
+        pool = PoolAuditor(store, profile.rules, facts, reading, found)
+        selection = _Selection(
+            chain=chain, store=store, profile=profile, facts=facts, reading=reading, pool=pool, scratch=Path(folder), found=found
+        )
         for number, one in enumerate(decided):
             progress(number, len(decided), f"round {one.record.round}")
+            pool.begin(one)
+            pool.check_refresh(one)
             await _once(selection, one, reproduced if reproduced is not None else set())
     _check_heads(reading, heads, found)
     _check_silence(facts, reading, profile, found)
@@ -94,6 +100,7 @@ class _Selection:
     profile: NetworkProfile
     facts: ValidatorFacts
     reading: Reading
+    pool: PoolAuditor
     scratch: Path
     found: Findings
 
@@ -117,6 +124,7 @@ class _Selection:
         else:
             found.unknown(Check.GATES, subject, "the gates were not repeated, because the list of cases is not the chain's")
         check_crown(one, history, self.store, rules, self.scratch, found)
+        self.pool.check(one)
 
 
 async def _once(selection: _Selection, one: Decided, reproduced: set[bytes]) -> None:

@@ -41,6 +41,12 @@ class Check(StrEnum):
     """The measurements are those that the beacons draw: nothing missing, nothing extra."""
     GATES = "gates"
     """A case is accepted or refused as the production gates say."""
+    POOL = "pool"
+    """Hidden documents are drawn from the pool that was on chain before their beacon, and a crown seals what its beacon draws."""
+    OPENING = "opening"
+    """What is over was opened in time: exactly the drawn documents, each as it was committed to and where its text belongs."""
+    SCORES = "scores"
+    """The exact losses on opened documents give what the Records state of them, over bytes that were counted again."""
     CROWN = "crown"
     """A crowned tree is the result of the crowned case's patch on the king before."""
 
@@ -163,8 +169,13 @@ class Findings:
 LIMITS = (
     Unchecked(
         level="L1",
-        what="the draw of the probed cells and the scores of hidden documents",
-        why="the hidden pool is with the validators until it is rotated out; rotation is not in this release",
+        what="the scores on hidden documents whose rotation is not over",
+        why="they are opened, with the exact losses on them, when it ends",
+    ),
+    Unchecked(
+        level="L2",
+        what="the draw of the probed cells, and whether the losses on opened documents are the model's",
+        why="that takes the weights and a sandbox, which no audit of this release uses",
     ),
     Unchecked(
         level="L1",

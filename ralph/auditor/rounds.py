@@ -128,13 +128,12 @@ def check_seeds(one: Decided, previous: Record | None, rules: Rules, found: Find
         found.expect(Check.SEEDS, subject, False, f"the measurements that it needs cannot be listed: {error}")
         return
     stated = [
-        (item.measurement.role, item.measurement.stage, item.measurement.tree, item.measurement.seed, item.measurement.executed)
-        for item in record.measurements
+        (one.role, one.stage, one.tree, one.seed, one.executed, one.subset) for one in (item.measurement for item in record.measurements)
     ]
-    drawn = [(need.role, need.stage, need.tree, need.seed, need.executed) for need in wanted]
+    drawn = [(need.role, need.stage, need.tree, need.seed, need.executed, need.subset) for need in wanted]
     missing = [need.key for need, key in zip(wanted, drawn, strict=True) if key not in stated]
     extra = sum(key not in drawn for key in stated)
     found.expect(Check.SEEDS, subject, not missing, f"measurements that the beacons draw are missing: {', '.join(missing[:4])}")
-    found.expect(Check.SEEDS, subject, not extra, f"{extra} measurements have seeds, trees or stages that were not drawn")
+    found.expect(Check.SEEDS, subject, not extra, f"{extra} measurements have seeds, trees, stages or documents that were not drawn")
     if not missing and not extra:
         found.expect(Check.SEEDS, subject, stated == drawn, "the measurements are repeated or not in the order of the draw")

@@ -60,7 +60,6 @@ def calibrate_command(
             weights=trained.weights,
             rung=scale,
             rules=EvaluationRules(
-                documents=documents,
                 uniform_cells=probes,
                 weighted_cells=0,
                 batch_rows=BATCH_ROWS,

@@ -9,24 +9,28 @@ from typing import Annotated, Any
 import typer
 
 from ralph.cli.errors import Exit
+from ralph.cli.nodes import open_pools
 from ralph.cli.output import JsonOption, emit, progress
-from ralph.config import default_home, load_config, load_profile
+from ralph.config import Config, default_home, load_config, load_profile
 from ralph.data.corpora import Corpus, stdlib
 from ralph.data.gpt2 import load_gpt2
 from ralph.data.hub import FINEWEB_EDU, FINEWEB_SUBSET, hub_corpus
-from ralph.data.partition import HIDDEN_FRACTION, VALIDATION_FRACTION, Fractions, Progress, SubPool
+from ralph.data.partition import Fractions, Progress, SubPool
 from ralph.data.pool import read_leaves
 from ralph.data.poolkey import key_beside
 from ralph.data.prepare import prepare
 from ralph.data.refresh import refresh
-from ralph.data.shards import open_data, open_pool, pool_commitment
+from ralph.data.shards import open_data, pool_commitment
 from ralph.data.textfiles import text_files
 from ralph.data.tokenizer import open_tokenizer
 from ralph.data.verify import Finding, verify
 from ralph.errors import ConfigurationError
-from ralph.protocol.data import DataManifest
-from ralph.protocol.pool import MAX_POOLS, verify_refresh
+from ralph.protocol.data import HIDDEN_FRACTION, VALIDATION_FRACTION, DataManifest
+from ralph.protocol.pool import MAX_OPENINGS_BYTES, MAX_POOLS, OpenedSubset, verify_refresh
 from ralph.protocol.reasons import Reason
+from ralph.protocol.record import MAX_RECORD_BYTES, SignedRecord
+from ralph.records.events import EventTable
+from ralph.store.directory import DirectoryStore
 
 MAX_WORKERS = 8
 """Memory grows with them: each holds a bucket and its tokens."""
@@ -158,33 +162,47 @@ def refresh_command(
     validation_fraction: Annotated[float, typer.Option(min=0.0, max=1.0, help="As the pool was prepared.")] = VALIDATION_FRACTION,
     json: JsonOption = False,
 ) -> None:
-    """Replace a tenth of the hidden pool by newer text, in another directory.
+    """Replace what was opened of the hidden pool, and up to a tenth of the rest, by newer text, in another directory.
 
-    The new commitment takes effect when the Rules name it; until then go on with the old pool.
+    Name it in `hidden_refreshed` and start the validator again: its next Record commits to it, and the rotation after that draws from it.
     """
     node = load_config(config)
     if node.hidden is None or node.hidden_key is None:
         raise ConfigurationError(f"{config} names no `hidden` and `hidden_key`")
     rules = load_profile(node.profile).rules.data
-    old = open_pool(node.hidden, key=node.hidden_key, expect=rules.hidden_commitment)
     public = open_data(node.data, expect=rules.manifest)
+    old = open_pools(node, load_profile(node.profile), public).newest
+    opened = opened_leaves(node)
     new = refresh(
         out,
         old,
         tokenizer=open_tokenizer(public.tokenizer_bytes, vocabulary=public.vocabulary),
         documents=_corpus(source, paths or [], subset, revision, documents).documents(0),
         fractions=Fractions(hidden=hidden_fraction, validation=validation_fraction),
+        opened=opened,
     )
-    changes = verify_refresh(old.commitment, old.leaves, new, read_leaves(out, new))
+    changes = verify_refresh(old.commitment, old.leaves, new, read_leaves(out, new), opened=opened)
     emit(
         {"hidden": out, "commitment": new.digest().hex(), "stayed": {one.shard: len(one.stayed) for one in changes}},
         [
             f"refreshed pool: {out}, refresh {new.refresh} of commitment {old.commitment.digest().hex()}",
             *(f"shard {one.shard}: {len(one.stayed):,} documents stayed, {len(one.added):,} are new" for one in changes),
             f"commitment: {new.digest().hex()}",
+            f"next: add {out} to `hidden_refreshed` in {config} and start the validator again",
         ],
         as_json=json,
     )
+
+
+def opened_leaves(node: Config) -> frozenset[bytes]:
+    """Return the leaves of every document that the node's Records have opened."""
+    store, found = DirectoryStore(node.store), set[bytes]()
+    events = node.state / "events.sqlite"
+    for event in EventTable.open(events).all("record") if events.is_file() else ():
+        for row in SignedRecord.from_bytes(event.payload, limit=MAX_RECORD_BYTES).record.openings:
+            opened = OpenedSubset.from_bytes(store.get(row.documents, limit=MAX_OPENINGS_BYTES), limit=MAX_OPENINGS_BYTES)
+            found.update(one.leaf() for one in opened.openings)
+    return frozenset(found)
 
 
 @app.command("verify")

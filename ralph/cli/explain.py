@@ -11,6 +11,7 @@ from ralph.cli.errors import Exit, next_step
 from ralph.cli.history import Situation, read_situation
 from ralph.cli.output import JsonOption, emit
 from ralph.errors import ConfigurationError, UntrustedInputError
+from ralph.judge.rotation import turn
 from ralph.judge.sequential import power_hint
 from ralph.judge.statistics import Estimate, estimate
 from ralph.protocol.announcement import Slot, case_id
@@ -110,6 +111,7 @@ def _value(seen: Situation, steps: list[Step]) -> dict[str, Any]:
         "next_step": next_step(reason),
         "power": _power(seen, steps),
         "rounds": [_round(step) for step in steps],
+        "crown": _crown(last),
     }
 
 
@@ -128,6 +130,14 @@ def _round(step: Step) -> dict[str, Any]:
         "statistic": look.statistic if look else None,
         "threshold": look.threshold if look else None,
     }
+
+
+def _crown(step: Step) -> dict[str, Any] | None:
+    """Return what a crown rests on and what it seals, None where the case took none."""
+    crown = step.record.crown
+    if crown is None or step.outcome.state != "crowned":
+        return None
+    return {"tag": crown.tag, "sub_pools": crown.sub_pools, "sealed_documents": crown.sealed_documents, "sealed": crown.sealed.hex()}
 
 
 def _power(seen: Situation, steps: list[Step]) -> str | None:
@@ -152,21 +162,28 @@ def _power(seen: Situation, steps: list[Step]) -> str | None:
 def looked_at(step: Step, rules: Rules) -> Estimate | None:
     """Return the estimate of a look again, from the Record and the state before it; None when it cannot be made."""
     stage = step.case.stage
-    contest = next((one for one in step.before.contests if one.case == step.case.case), None)
+    before, _ = turn(step.before, [item.measurement for item in step.record.measurements], rules.hidden, step.record.round)
+    contest = next((one for one in before.contests if one.case == step.case.case), None)
     king = {seed: value for _, seed, value in _scores(step.record, "king", stage)}
-    pool = [*(run.val_bpb for run in step.before.pool), *(value for _, _, value in _scores(step.record, "king", "pool"))]
+    pool = [*(run.val_bpb for run in before.pool), *(value for _, _, value in _scores(step.record, "king", "pool"))]
     pairs = [(run.challenger, run.king) for run in contest.runs] if contest is not None and contest.stage == stage else []
     fresh = _scores(step.record, "challenger", stage)
     pairs += [(value, king[seed]) for tree, seed, value in fresh if tree == step.case.tree and seed in king]
-    if not pairs or len(pool) < MIN_POOL:
+    if not pairs or (stage == "proof" and len(pool) < MIN_POOL):
         return None
-    return estimate([pair[0] for pair in pairs], [pair[1] for pair in pairs], pool, rules.crown)
+    return estimate([pair[0] for pair in pairs], [pair[1] for pair in pairs], pool if stage == "proof" else None, rules.crown)
 
 
 def _scores(record: Record, role: str, stage: str) -> list[tuple[bytes, int, float]]:
     """Return (tree, seed, val_bpb) of the scored runs of a role and stage."""
     runs = (item.measurement for item in record.measurements)
     return [(one.tree, one.seed, one.score.val_bpb) for one in runs if (one.role, one.stage) == (role, stage) and one.score is not None]
+
+
+def _sealed(crown: dict[str, Any]) -> str:
+    pools = crown["sub_pools"]
+    measured = "one sub-pool of hidden documents, and nobody has confirmed it on others" if pools == 1 else f"{pools} sub-pools that agree"
+    return f"measured on {measured}; it seals {crown['sealed_documents']} further documents, opened after this king's reign"
 
 
 def _lines(case: dict[str, Any]) -> Iterator[str]:
@@ -177,6 +194,8 @@ def _lines(case: dict[str, Any]) -> Iterator[str]:
         where = f" at the gate {one['gate']}" if one["gate"] else ""
         yield f"  round {one['round']}, {one['stage']}: {one['state']}{where}: {one['detail']}"
     yield f"  meaning: {case['sentence']} (side: {case['fault']})"
+    if case["crown"]:
+        yield f"  crown: {_sealed(case['crown'])}"
     if case["power"]:
         yield f"  power: {case['power']}"
     yield f"  next step: {case['next_step']}"

@@ -20,7 +20,6 @@ from ralph.data.dataset import DataSet, DocumentSet, open_data
 from ralph.data.pool import open_pool
 from ralph.data.tokenizer import open_tokenizer
 from ralph.errors import ConfigurationError
-from ralph.evaluate.active import FIRST_ROTATION, active_subset
 from ralph.evaluate.core22.examining import Examination
 from ralph.evaluate.core22.guarded import task_examination
 from ralph.evaluate.core22.private import open_items, private_examination
@@ -30,18 +29,15 @@ from ralph.judge.sequential import check
 from ralph.miner.services import MinerServices
 from ralph.protocol.network import NetworkProfile
 from ralph.protocol.patch import RecipeTree
-from ralph.protocol.pool import ShardName
 from ralph.records.events import EventTable
 from ralph.repository.genesis import genesis_recipe
 from ralph.repository.git import RecipeRepository
 from ralph.store.directory import DirectoryStore
 from ralph.train.environment import describe
+from ralph.validator.hidden import Pools
 from ralph.validator.services import Services
 
 logger = logging.getLogger(__name__)
-
-SCORED_SHARD: ShardName = "screen"
-"""Every stage is scored on this shard in this release; the shards that confirm and audit stay sealed."""
 
 
 def open_profile(config: Config) -> NetworkProfile:
@@ -90,28 +86,19 @@ def open_public_data(config: Config, profile: NetworkProfile) -> DataSet:
     return open_data(config.data, expect=profile.rules.data.manifest)
 
 
-def open_hidden_documents(config: Config, profile: NetworkProfile, data: DataSet) -> DocumentSet:
-    """Open the shard of the validator's hidden pool that is scored. Raises ConfigurationError with the key that is missing."""
+def open_pools(config: Config, profile: NetworkProfile, data: DataSet) -> Pools:
+    """Open the validator's hidden pool and its refreshes. Raises ConfigurationError with the key that is missing."""
     if config.hidden is None or config.hidden_key is None:
         raise ConfigurationError("a validator needs `hidden` and `hidden_key` in its configuration")
-    pool = open_pool(config.hidden, key=config.hidden_key, expect=profile.rules.data.hidden_commitment)
-    return pool.documents(SCORED_SHARD, data)
+    first = open_pool(config.hidden, key=config.hidden_key, expect=profile.rules.data.hidden_commitment)
+    refreshed = (open_pool(place, key=config.hidden_key, expect=None) for place in config.hidden_refreshed)
+    return Pools(pools=(first, *refreshed), data=data)
 
 
-def active_documents(documents: DocumentSet, profile: NetworkProfile, *, hotkey: str) -> DocumentSet:
-    """Return the documents that are scored: rotation 0, drawn with the hash of the chain's genesis block.
-
-    That hash is known before any measurement, but also to whoever makes the pool. Nothing rotates yet.
-    """
-    places = active_subset(
-        beacon=profile.chain,
-        hotkey=hotkey,
-        shard=SCORED_SHARD,
-        rotation=FIRST_ROTATION,
-        documents=len(documents),
-        count=profile.rules.evaluation.documents,
-    )
-    return documents.select(places)
+def open_hidden_documents(config: Config, profile: NetworkProfile, data: DataSet) -> DocumentSet:
+    """Open the shard of the validator's hidden pool that screens."""
+    pools = open_pools(config, profile, data)
+    return pools.documents(profile.rules.data.hidden_commitment, "screen")
 
 
 async def validator_services(config: Config, sandbox: Sandbox) -> Services:
@@ -122,8 +109,7 @@ async def validator_services(config: Config, sandbox: Sandbox) -> Services:
     rules, genesis, hotkey = profile.rules, open_genesis(profile), open_hotkey(config)
     data = open_public_data(config, profile)
     rung = rules.rung(rules.crown.rung)
-    hidden = active_documents(open_hidden_documents(config, profile, data), profile, hotkey=hotkey.key_id)
-    rows = hidden.rows(None, rung.sequence)
+    filler = data.validation.rows(1, rung.sequence).filler
     return Services(
         profile=profile,
         chain=await open_chain(config, profile, hotkey, participant=f"validator {hotkey.key_id}"),
@@ -134,13 +120,13 @@ async def validator_services(config: Config, sandbox: Sandbox) -> Services:
         events=EventTable.open(config.state / "events.sqlite"),
         repository=RecipeRepository.create(config.state / "recipe.git", genesis),
         data=data,
-        hidden=rows,
+        pools=open_pools(config, profile, data),
         hotkey=hotkey,
         record_key=RecordKey.load(config.keys.record_key),
         genesis=genesis,
         environment=functools.cache(lambda: describe(sandbox, genesis, rung, scratch=scratch(config))),
         scratch=scratch(config),
-        examinations=open_examinations(config, profile, data, hotkey=hotkey.key_id, filler=rows.filler),
+        examinations=open_examinations(config, profile, data, hotkey=hotkey.key_id, filler=filler),
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from ralph.chain.local import LocalChain
 from ralph.chain.wallet import Hotkey, RecordKey
 from ralph.cli.errors import next_step
-from ralph.cli.nodes import SCORED_SHARD, open_examinations, open_genesis, open_hotkey, open_profile, open_public_data
+from ralph.cli.nodes import open_examinations, open_genesis, open_hotkey, open_profile, open_public_data
 from ralph.cli.sandboxes import open_sandbox
 from ralph.config import Config, Launcher
 from ralph.data.shards import pool_commitment
@@ -22,6 +22,7 @@ from ralph.errors import ConfigurationError, RalphError
 from ralph.evaluate.active import active_count
 from ralph.interfaces import Head
 from ralph.protocol.network import NetworkProfile
+from ralph.protocol.pool import SHARDS, Subset
 from ralph.protocol.rules import Rules
 from ralph.sandbox.preflight import run_preflight
 
@@ -170,10 +171,15 @@ def _hidden(place: Path, key: Path | None, rules: Rules) -> Iterator[Probe]:
     yield from probes
     if any(probe.state is State.FAILED for probe in probes):
         return
-    documents, used = pool_commitment(place).shard(SCORED_SHARD).documents, rules.evaluation.documents
-    if used > active_count(documents):
-        detail = f"a rotation scores {used} of the {documents} documents of shard {SCORED_SHARD}; a tenth is meant, which needs more text"
-        yield Probe(name="hidden", state=State.NOTE, detail=detail)
+    commitment = pool_commitment(place)
+    for name in SHARDS:
+        documents, used = commitment.shard(name).documents, rules.hidden.count(Subset(shard=name, rotation=0))
+        if used > documents:
+            detail = f"a rotation scores {used} documents of shard {name}, which has {documents}; prepare a hidden pool from more text"
+            yield Probe(name="hidden", state=State.FAILED, detail=detail, fix=next_step("OPS-DATA"))
+        elif used > active_count(documents):
+            detail = f"a rotation scores {used} of the {documents} documents of shard {name}; a tenth is meant, which needs more text"
+            yield Probe(name="hidden", state=State.NOTE, detail=detail)
 
 
 def _exams(config: Config, profile: NetworkProfile) -> str:

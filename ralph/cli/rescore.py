@@ -50,7 +50,6 @@ def rescore_command(
             weights=_read(weights, weight_limits(scale).size_bytes),
             rung=scale,
             rules=EvaluationRules(
-                documents=documents,
                 uniform_cells=draws,
                 weighted_cells=0,
                 batch_rows=BATCH_ROWS,

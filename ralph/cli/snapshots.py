@@ -52,7 +52,6 @@ class Snapshots:
             weights=safetensors.dump(model),
             rung=self._job.rung,
             rules=EvaluationRules(
-                documents=len(self._rows),
                 uniform_cells=PROBES,
                 weighted_cells=0,
                 batch_rows=BATCH_ROWS,

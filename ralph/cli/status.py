@@ -43,7 +43,19 @@ def _value(seen: Situation) -> dict[str, Any]:
         ],
         "contests": [_contest(one, seen) for one in throne.contests],
         "weights": seen.weights,
+        "hidden": _hidden(seen),
         "waiting_for": list(seen.waiting_for),
+    }
+
+
+def _hidden(seen: Situation) -> dict[str, Any]:
+    """Return the rotation of hidden documents, what was opened, and how the king does where nothing is decided."""
+    records = [entry.signed.record for entry in seen.entries]
+    watched = next((record.watch for record in reversed(records) if record.watch and record.king == seen.history.throne.king.tree), ())
+    return {
+        "rotation": seen.history.throne.rotation,
+        "opened": [row.subset.key for record in records for row in record.openings],
+        "watch": {row.subset.shard: [row.gain_bpb, row.standard_error_bpb, row.runs] for row in watched},
     }
 
 
@@ -56,6 +68,14 @@ def _contest(contest: Contest, seen: Situation) -> dict[str, Any]:
         "next_look_runs": next_look_runs(contest, seen.profile.rules),
         "entry": contest.entry or None,
     }
+
+
+def _hidden_lines(hidden: dict[str, Any]) -> Iterator[str]:
+    opened = ", ".join(hidden["opened"]) or "nothing"
+    yield f"hidden documents: rotation {hidden['rotation']}; opened so far: {opened}"
+    if hidden["watch"]:
+        gains = (f"{gain:+.4f} +- {error:.4f} bpb on {shard}" for shard, (gain, error, _) in hidden["watch"].items())
+        yield f"  the king beside the one before him: {', '.join(gains)}; audit decides nothing, a smaller gain there tells of overfitting"
 
 
 def _lines(value: dict[str, Any]) -> Iterator[str]:
@@ -74,6 +94,7 @@ def _lines(value: dict[str, Any]) -> Iterator[str]:
         yield f"contest {one['case'][:16]} of {one['hotkey']}: {progress}"
     if not value["contests"]:
         yield "no contest is running"
+    yield from _hidden_lines(value["hidden"])
     total = sum(value["weights"].values())
     for hotkey, weight in sorted(value["weights"].items(), key=lambda item: -item[1]):
         yield f"weight {weight / total:.1%}: {hotkey}"

@@ -14,20 +14,20 @@ def verify_places(opened: OpenedSubset, commitment: PoolCommitment, *, tokenizer
     Two pools whose openings pass share no document. Call ``ralph.evaluate.active.verify_opened`` first.
 
     Raises:
-        UntrustedInputError: INT-SCHEMA with the place of the document that is not.
+        UntrustedInputError: OPN-PLACE with the place of the document that is not.
     """
     seen: set[bytes] = set()
     for opening in opened.openings:
         tokens = np.frombuffer(opening.tokens, "<u2")
         text = tokenizer.decode(tokens.tolist())
         document = document_digest(text)
-        where = f"document {opening.index} of {opened.shard}"
+        where = f"document {opening.index} of {opened.subset.shard}"
         if not np.array_equal(tokenizer.encode(text), tokens):
-            raise UntrustedInputError("INT-SCHEMA", f"{where} is not tokenized as its text is")
+            raise UntrustedInputError("OPN-PLACE", f"{where} is not tokenized as its text is")
         if split_of(document, fractions) != "hidden":
-            raise UntrustedInputError("INT-SCHEMA", f"{where} is no hidden document")
-        if pool_of(document, commitment.pools) != commitment.pool or shard_of(document) != opened.shard:
-            raise UntrustedInputError("INT-SCHEMA", f"{where} belongs to another pool or shard")
+            raise UntrustedInputError("OPN-PLACE", f"{where} is no hidden document")
+        if pool_of(document, commitment.pools) != commitment.pool or shard_of(document) != opened.subset.shard:
+            raise UntrustedInputError("OPN-PLACE", f"{where} belongs to another pool or shard")
         if document in seen:
-            raise UntrustedInputError("INT-SCHEMA", f"{where} is in the shard twice")
+            raise UntrustedInputError("OPN-PLACE", f"{where} is in the shard twice")
         seen.add(document)

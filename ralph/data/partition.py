@@ -10,17 +10,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ralph.protocol.canonical import digest
+from ralph.protocol.data import HIDDEN_FRACTION, VALIDATION_FRACTION
 from ralph.protocol.pool import ShardName
 
 DOCUMENT_TAG = "recipe-net/document/v1"
 SPLIT_TAG = "recipe-net/document-split/v1"
 POOL_TAG = "recipe-net/document-pool/v1"
 SHARD_TAG = "recipe-net/document-shard/v1"
-HIDDEN_FRACTION = 0.36
-"""Of the 8,400 to 9,000 documents of a standard library (Python 3.10 to 3.13) this hides 3,050 to 3,270."""
-VALIDATION_FRACTION = 0.05
-SHARD_QUARTERS: tuple[ShardName, ShardName, ShardName, ShardName] = ("screen", "screen", "confirm", "audit")
-"""Half of a pool screens, for that is what every measurement draws from; a quarter each confirms and audits."""
+SHARD_QUARTERS: tuple[ShardName, ShardName, ShardName, ShardName] = ("screen", "confirm", "confirm", "audit")
+"""Half of a pool confirms, for crowns rest on that and seal further documents of it; a quarter each screens and audits."""
 PROGRESS_EVERY = 250
 
 Split = Literal["train", "validation", "hidden"]

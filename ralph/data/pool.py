@@ -37,7 +37,7 @@ from ralph.data.layout import (
 from ralph.data.poolkey import PoolKey
 from ralph.data.sealed import Label, unseal
 from ralph.errors import ConfigurationError, CorruptStateError, UntrustedInputError
-from ralph.protocol.pool import MAX_LEAVES_BYTES, OpenedSubset, Opening, PoolCommitment, PoolLeaves, ShardName, leaf_of
+from ralph.protocol.pool import MAX_LEAVES_BYTES, OpenedSubset, Opening, PoolCommitment, PoolLeaves, ShardName, Subset, leaf_of
 from ralph.records.log import MerkleLog
 
 
@@ -113,8 +113,8 @@ class HiddenPool:
             pattern=public.validation.pattern,
         )
 
-    def opened(self, contents: Contents, places: Sequence[int], *, hotkey: str, rotation: int) -> OpenedSubset:
-        """Return the openings of the documents that were scored in a rotation. Publish them when it is over, never before."""
+    def opened(self, contents: Contents, places: Sequence[int], *, hotkey: str, subset: Subset) -> OpenedSubset:
+        """Return the openings of the documents of a subset. Publish them when it is over, never before."""
         log = MerkleLog()
         for leaf in self.leaves.shard(contents.shard):
             log.append(leaf)
@@ -132,7 +132,7 @@ class HiddenPool:
                 path=log.inclusion(place),
             )
             openings.append(opening)
-        return OpenedSubset(hotkey=hotkey, shard=contents.shard, rotation=rotation, openings=tuple(openings))
+        return OpenedSubset(hotkey=hotkey, subset=subset, openings=tuple(openings))
 
     def _leaves(self, contents: Contents) -> Iterator[bytes]:
         if contents.index.size and int(contents.index["source"].max()) >= len(self.commitment.source_names):

@@ -1,12 +1,12 @@
-"""Replace a tenth of a hidden pool by newer text: another commitment, which names the one before it.
+"""Replace what was opened of a hidden pool, and up to a tenth of the rest, by newer text: another commitment, which names the one before.
 
-Documents that stay keep their leaves, since the key stays. Which ones go follows from the old commitment, not from a
-choice. Everybody can check with ``ralph.protocol.pool.verify_refresh`` that no more than a tenth was replaced.
+Documents that stay keep their leaves, since the key stays. What was opened goes first; which others go follows from the old
+commitment, not from a choice. Everybody can check with ``ralph.protocol.pool.verify_refresh`` that no more was replaced.
 
 The old pool and the new text that belongs to it are in memory meanwhile.
 
-What this does **not** promise: that the text is newer; that is the operator's to see to. The new commitment is a new
-value in the Rules: nothing puts it there by itself, and runs that were scored on the old documents are not scored again.
+What this does **not** promise: that the text is newer; that is the operator's to see to. The new commitment takes effect with the
+rotation after the Record whose anchor names it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,15 @@ from ralph.protocol.pool import SHARDS, PoolCommitment, ShardName, refreshed_doc
 REFRESH_TAG = "recipe-net/pool/refresh/v1"
 
 
-def refresh(out: Path, old: HiddenPool, *, tokenizer: Tokenizer, documents: Iterable[Document], fractions: Fractions) -> PoolCommitment:
+def refresh(
+    out: Path,
+    old: HiddenPool,
+    *,
+    tokenizer: Tokenizer,
+    documents: Iterable[Document],
+    fractions: Fractions,
+    opened: frozenset[bytes] = frozenset(),
+) -> PoolCommitment:
     """Write the refreshed pool to ``out`` under the key of the old one, whose directory stays as it is.
 
     Args:
@@ -39,6 +47,7 @@ def refresh(out: Path, old: HiddenPool, *, tokenizer: Tokenizer, documents: Iter
         tokenizer: The one that the pool was made with.
         documents: Newer text. Of it the first new documents by digest that belong into each shard are taken.
         fractions: The shares that the pool was prepared with.
+        opened: Leaves of documents that everybody has seen. As many of them are replaced as there is text for.
 
     Raises:
         ConfigurationError: OPS-DATA, too little new text, or text of a source that the track does not have.
@@ -50,10 +59,9 @@ def refresh(out: Path, old: HiddenPool, *, tokenizer: Tokenizer, documents: Iter
     stretches: dict[ShardName, Stretch] = {}
     for name in SHARDS:
         contents = old.contents(name)
-        wanted = refreshed_documents(contents.index.size)
-        entries = _new(fresh[name], contents, wanted)
+        entries = _new(fresh[name], contents, least=refreshed_documents(contents.index.size), opened=_seen(old, name, opened))
         added = stretch_of(entries, tokenizer, old.commitment.source_names)
-        stretches[name] = _merged(contents, _staying(old, name, wanted), added)
+        stretches[name] = _merged(contents, _staying(old, name, len(entries), opened), added)
     with Staging(out, mode=PRIVATE_MODE) as staging:
         writer = PoolWriter(staging, key=old.key, source_names=old.commitment.source_names)
         for name, stretch in stretches.items():
@@ -86,20 +94,24 @@ def _by_shard(documents: Iterable[Document], commitment: PoolCommitment, fractio
     return found
 
 
-def _new(candidates: dict[bytes, Entry], contents: Contents, wanted: int) -> list[Entry]:
-    """Return the first ``wanted`` candidates by digest that the shard does not have."""
+def _seen(old: HiddenPool, name: ShardName, opened: frozenset[bytes]) -> int:
+    return sum(leaf in opened for leaf in old.leaves.shard(name))
+
+
+def _new(candidates: dict[bytes, Entry], contents: Contents, *, least: int, opened: int) -> list[Entry]:
+    """Return the first candidates by digest that the shard does not have: as many as were opened, and at least ``least``."""
     known = {row.tobytes() for row in contents.index["digest"]}
     fresh = [candidates[name] for name in sorted(candidates) if name not in known]
-    if len(fresh) < wanted:
-        detail = f"shard {contents.shard} needs {wanted} new documents, the text has {len(fresh)} that belong there; add newer text"
+    if len(fresh) < least:
+        detail = f"shard {contents.shard} needs {least} new documents, the text has {len(fresh)} that belong there; add newer text"
         raise ConfigurationError(detail, code="OPS-DATA")
-    return fresh[:wanted]
+    return fresh[: max(least, opened)]
 
 
-def _staying(old: HiddenPool, name: ShardName, leaving: int) -> Sequence[int]:
-    """Return the places of the documents that stay: all but the first in an order that the old commitment fixes."""
+def _staying(old: HiddenPool, name: ShardName, leaving: int, opened: frozenset[bytes]) -> Sequence[int]:
+    """Return the places of the documents that stay: opened ones leave first, then others in an order that the old commitment fixes."""
     commitment = old.commitment.digest()
-    keys = [digest(REFRESH_TAG, {"commitment": commitment, "leaf": leaf}) for leaf in old.leaves.shard(name)]
+    keys = [(leaf not in opened, digest(REFRESH_TAG, {"commitment": commitment, "leaf": leaf})) for leaf in old.leaves.shard(name)]
     return sorted(sorted(range(len(keys)), key=keys.__getitem__)[leaving:])
 
 

@@ -4,20 +4,23 @@ Validators, miners and auditors run this same code. Nothing here reads a clock, 
 the same inputs give the same outcome byte for byte. With fewer measurements than the Rules require it
 raises instead of guessing, and the round is held.
 
-Not here yet: probation with roll-back, penalties on failed proof entries, contests that survive a
-change of king, several executors for one number.
+Not here yet: probation with roll-back, penalties on failed proof entries, contests that survive a change of king, and
+decisions that pool what several executors measured.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ralph.errors import CorruptStateError
+from ralph.judge.agreement import agreed
 from ralph.judge.guards import failed, named
+from ralph.judge.rotation import check_subsets, turn
 from ralph.judge.sequential import Action, Look, filter_look, proof_look, screen
 from ralph.protocol.lineage import Contest, KingRun, PairedRun, Reign, Throne
-from ralph.protocol.measurement import GuardRow, Measurement, Stage
+from ralph.protocol.measurement import Failure, GuardRow, Measurement, Stage
 from ralph.protocol.reasons import Reason
-from ralph.protocol.record import CaseRow, CrownRow, LookRow, OutcomeRow, State
+from ralph.protocol.record import CaseRow, CrownRow, LookRow, OutcomeRow, State, WatchRow
+from ralph.protocol.rounds import rotation_of
 from ralph.protocol.rules import CrownRules, Rules
 from ralph.protocol.seeds import draw
 
@@ -29,6 +32,15 @@ class Decision:
     throne: Throne
     outcomes: tuple[OutcomeRow, ...]
     crown: CrownRow | None
+    watch: tuple[WatchRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """The further documents that a crown of this round would seal; which they are follows from B2 and the pool."""
+
+    root: bytes
+    documents: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +59,14 @@ def queue_order(cases: Sequence[CaseRow], beacon_two: bytes) -> list[CaseRow]:
 
 
 def decide(
-    throne: Throne, *, round_index: int, beacon_two: bytes, cases: Sequence[CaseRow], measurements: Sequence[Measurement], rules: Rules
+    throne: Throne,
+    *,
+    round_index: int,
+    beacon_two: bytes,
+    cases: Sequence[CaseRow],
+    measurements: Sequence[Measurement],
+    sealed: Sealed,
+    rules: Rules,
 ) -> Decision:
     """Decide one round.
 
@@ -56,19 +75,23 @@ def decide(
         round_index: The round being decided; must follow the throne's.
         beacon_two: B2 of this round, which fixes the queue.
         cases: Every announcement of the window and every running contest, each exactly once.
-        measurements: The round's Measurements; their order is the order of runs.
+        measurements: The round's Measurements; their order is the order of runs. Those of the first executor decide; what others
+            measured on sub-pools of their own must agree with them about whoever is crowned.
+        sealed: What a crown would seal.
         rules: The Rules in force.
 
     Raises:
-        CorruptStateError: The inputs do not belong together, or a required measurement is missing.
+        CorruptStateError: The inputs do not belong together, a required measurement is missing, or one is of other documents.
     """
     if round_index != throne.round_index + 1:
         raise CorruptStateError(f"round {round_index} cannot follow round {throne.round_index}")
     if len({case.case for case in cases}) != len(cases):
         raise CorruptStateError(f"round {round_index} lists a case twice")
-    table = _Table(measurements, throne.king.tree)
-    fill = tuple(KingRun(seed=seed, val_bpb=value) for seed, value in table.king("pool"))
-    pool = (*throne.pool, *fill)
+    check_subsets(measurements, rotation_of(rules.hidden, round_index))
+    own = [item for item in measurements if item.executor == measurements[0].executor]
+    throne, rescored = turn(throne, own, rules.hidden, round_index)
+    table = _Table(own, throne.king.tree)
+    pool = (*throne.pool, *table.king_runs("pool"))
     if cases and len(pool) < rules.crown.pool_runs and any(case.refusal is None for case in cases):
         raise CorruptStateError(f"the king's pool has {len(pool)} runs, {rules.crown.pool_runs} are required", code="OPS-HOLD")
     contests = {contest.case: contest for contest in throne.contests}
@@ -78,7 +101,13 @@ def decide(
         one = _judge(case, contests.get(case.case), table, pool, entries, round_index, rules)
         entries += one.entered_proof
         judged.append(one)
-    return _conclude(throne, round_index, judged, cases, (*pool, *table.paired_king_runs()), entries, rules)
+    after = replace(throne, pool=_unique((*pool, *table.king_runs("proof"))), king_runs=throne.king_runs + table.count, entries=entries)
+    decision = _conclude(after, round_index, judged, cases, sealed, rules)
+    crown = decision.crown
+    if crown is not None:
+        pools = agreed(measurements, crown.tree, level=rules.hidden.agreement_level)
+        crown = crown.model_copy(update={"sub_pools": pools})
+    return replace(decision, crown=crown, watch=rescored.watch(throne))
 
 
 class _Table:
@@ -86,23 +115,29 @@ class _Table:
 
     def __init__(self, measurements: Sequence[Measurement], king: bytes) -> None:
         self._measurements = measurements
-        self._king: dict[Stage, dict[int, float]] = {}
+        self._king: dict[Stage, dict[int, KingRun]] = {}
         for item in measurements:
-            if item.role != "king":
+            if item.role != "king" or item.stage == "rescore":
                 continue
-            if item.tree != king or item.score is None:
+            if item.tree != king or item.score is None or item.weights is None:
                 raise CorruptStateError(f"king run with seed {item.seed:016x} has no score for the king's tree", code="OPS-HOLD")
-            if self._king.setdefault(item.stage, {}).setdefault(item.seed, item.score.val_bpb) != item.score.val_bpb:
+            run = KingRun(seed=item.seed, val_bpb=item.score.val_bpb, weights=item.weights)
+            if self._king.setdefault(item.stage, {}).setdefault(item.seed, run) != run:
                 raise CorruptStateError(f"two different king runs with seed {item.seed:016x}", code="OPS-NUMERIC")
 
-    def king(self, stage: Stage) -> list[tuple[int, float]]:
-        """Return (seed, val_bpb) of the king's runs of a stage, in order."""
-        return list(self._king.get(stage, {}).items())
+    @property
+    def count(self) -> int:
+        """Return how often the king was run."""
+        return sum(map(len, self._king.values()))
 
-    def paired_king_runs(self) -> tuple[KingRun, ...]:
-        """Return the king's runs that stood beside challengers; they join the pool afterwards."""
-        stages: tuple[Stage, ...] = ("screen", "filter", "proof")
-        return tuple(KingRun(seed=seed, val_bpb=value) for stage in stages for seed, value in self.king(stage))
+    def king_runs(self, stage: Stage) -> tuple[KingRun, ...]:
+        """Return the king's runs of a stage, in order."""
+        return tuple(self._king.get(stage, {}).values())
+
+    def failure(self, tree: bytes) -> Failure | None:
+        """Return why kept weights of a challenger cannot be scored on the documents of a new rotation."""
+        again = (item for item in self._measurements if (item.role, item.stage, item.tree) == ("challenger", "rescore", tree))
+        return next((item.failure for item in again if item.failure is not None), None)
 
     def challenger(self, tree: bytes, stage: Stage) -> list[Measurement]:
         """Return the challenger's measurements of a stage, in order."""
@@ -113,9 +148,17 @@ class _Table:
         king = self._king.get(stage, {})
         pairs = []
         for run in runs:
-            if run.seed not in king or run.score is None:
+            beside = king.get(run.seed)
+            if beside is None or run.score is None or run.weights is None:
                 raise CorruptStateError(f"no king run beside seed {run.seed:016x} of stage {stage}", code="OPS-HOLD")
-            pairs.append(PairedRun(seed=run.seed, challenger=run.score.val_bpb, king=king[run.seed]))
+            pair = PairedRun(
+                seed=run.seed,
+                challenger=run.score.val_bpb,
+                king=beside.val_bpb,
+                challenger_weights=run.weights,
+                king_weights=beside.weights,
+            )
+            pairs.append(pair)
         return tuple(pairs)
 
 
@@ -130,9 +173,9 @@ def _judge(
     if case.tree is None or case.normalised is None or (case.stage != "screen") != (contest is not None):
         raise CorruptStateError(f"case {case.announcement.hex()[:16]} has no tree or no contest")
     runs = table.challenger(case.tree, case.stage)
-    for run in runs:
-        if run.failure is not None:
-            return _Judged(outcome=_outcome(case, "rejected", run.failure.reason, run.failure.detail), normalised=case.normalised)
+    for failure in (table.failure(case.tree), *(run.failure for run in runs)):
+        if failure is not None:
+            return _Judged(outcome=_outcome(case, "rejected", failure.reason, failure.detail), normalised=case.normalised)
     mismatch = _replay_mismatch(case, runs)
     if mismatch is not None:
         return _Judged(outcome=_outcome(case, "rejected", Reason.FRD_REPLAY.value, mismatch), normalised=case.normalised)
@@ -147,10 +190,10 @@ def _judge(
             stage="filter",
             opened_round=round_index,
         )
-        return _screen(case, contest, fresh, pool, rules.crown)
+        return _screen(case, contest, fresh, rules.crown)
     contest = replace(contest, runs=(*contest.runs, *fresh))
     if contest.stage == "filter":
-        return _filter(case, contest, pool, entries, rules.crown)
+        return _filter(case, contest, entries, rules.crown)
     return _proof(case, contest, pool, rules.crown, failed(runs, len(contest.runs), rules))
 
 
@@ -170,18 +213,18 @@ def _replay_mismatch(case: CaseRow, runs: Sequence[Measurement]) -> str | None:
     return None
 
 
-def _screen(case: CaseRow, contest: Contest, fresh: tuple[PairedRun, ...], pool: tuple[KingRun, ...], rules: CrownRules) -> _Judged:
+def _screen(case: CaseRow, contest: Contest, fresh: tuple[PairedRun, ...], rules: CrownRules) -> _Judged:
     if len(fresh) != rules.screen_runs:
         raise CorruptStateError(f"screen has {len(fresh)} runs, {rules.screen_runs} are required", code="OPS-HOLD")
-    look = screen(*_values(fresh, pool), rules)
+    look = screen(*_values(fresh), rules)
     row, sentence = _look_row(look), _sentence(look)
     if look.action is Action.ADVANCE:
         return _Judged(outcome=_outcome(case, "screened", Reason.STA_CONTINUE, sentence, row), contest=contest, normalised=case.normalised)
     return _Judged(outcome=_outcome(case, "dropped", look.reason, sentence, row), normalised=case.normalised)
 
 
-def _filter(case: CaseRow, contest: Contest, pool: tuple[KingRun, ...], entries: int, rules: CrownRules) -> _Judged:
-    look = filter_look(*_values(contest.runs, pool), rules)
+def _filter(case: CaseRow, contest: Contest, entries: int, rules: CrownRules) -> _Judged:
+    look = filter_look(*_values(contest.runs), rules)
     row, sentence = _look_row(look), _sentence(look)
     if look.action is Action.CONTINUE:
         return _Judged(outcome=_outcome(case, "filtering", Reason.STA_CONTINUE, sentence, row), contest=contest)
@@ -192,7 +235,7 @@ def _filter(case: CaseRow, contest: Contest, pool: tuple[KingRun, ...], entries:
 
 
 def _proof(case: CaseRow, contest: Contest, pool: tuple[KingRun, ...], rules: CrownRules, unsafe: tuple[GuardRow, ...]) -> _Judged:
-    look = proof_look(*_values(contest.runs, pool), rules, entry=contest.entry)
+    look = proof_look(*_values(contest.runs), [run.val_bpb for run in pool], rules, entry=contest.entry)
     row, sentence = _look_row(look, entry=contest.entry), _sentence(look)
     if look.action is Action.CROWN and unsafe:
         sentence = f"{sentence}; but not shown to be safe: {named(unsafe)}"
@@ -206,9 +249,7 @@ def _proof(case: CaseRow, contest: Contest, pool: tuple[KingRun, ...], rules: Cr
     return _Judged(outcome=_outcome(case, "dropped", look.reason, sentence, row))
 
 
-def _conclude(
-    throne: Throne, round_index: int, judged: list[_Judged], cases: Sequence[CaseRow], pool: tuple[KingRun, ...], entries: int, rules: Rules
-) -> Decision:
+def _conclude(throne: Throne, round_index: int, judged: list[_Judged], cases: Sequence[CaseRow], sealed: Sealed, rules: Rules) -> Decision:
     """Crown the largest estimate of those that won, close everything else that was made for the old king."""
     winners = [one for one in judged if one.outcome.state == "crowned" and one.outcome.look is not None]
     seen_patches = throne.seen_patches + tuple((one.normalised, _hotkey(cases, one)) for one in judged if one.normalised is not None)
@@ -217,7 +258,7 @@ def _conclude(
     common = replace(throne, round_index=round_index, seen_patches=seen_patches, seen_cases=seen)
     if not winners:
         contests = tuple(one.contest for one in judged if one.contest is not None)
-        after = replace(common, pool=_unique(pool), entries=entries, entered=entered, contests=contests)
+        after = replace(common, entered=entered, contests=contests)
         return Decision(throne=after, outcomes=tuple(one.outcome for one in judged), crown=None)
     best = max(winners, key=lambda one: one.outcome.look.gain_bpb)  # type: ignore[union-attr]
     outcomes = tuple(one.outcome if one is best or one.contest is None else _void(one.outcome) for one in judged)
@@ -232,15 +273,28 @@ def _conclude(
         announcement=contest.announcement,
         gain_bpb=look.gain_bpb,
         tag=tag,
+        sealed=sealed.root,
+        sealed_documents=sealed.documents,
+        sub_pools=1,
     )
     reign = Reign(tree=contest.tree, hotkey=contest.hotkey, crowned_round=round_index, gain_bpb=look.gain_bpb, tag=tag)
-    new_pool = tuple(KingRun(seed=run.seed, val_bpb=run.challenger) for run in contest.runs)
-    after = replace(common, lineage=(*throne.lineage, reign), pool=new_pool, entries=0, entered=frozenset(), contests=())
+    runs = contest.runs
+    after = replace(
+        common,
+        lineage=(*throne.lineage, reign),
+        pool=tuple(KingRun(seed=run.seed, val_bpb=run.challenger, weights=run.challenger_weights) for run in runs),
+        previous=tuple(KingRun(seed=run.seed, val_bpb=run.king, weights=run.king_weights) for run in runs[: rules.hidden.watched_runs]),
+        sealed_documents=sealed.documents,
+        king_runs=len(runs),
+        entries=0,
+        entered=frozenset(),
+        contests=(),
+    )
     return Decision(throne=after, outcomes=outcomes, crown=crown)
 
 
-def _values(runs: tuple[PairedRun, ...], pool: tuple[KingRun, ...]) -> tuple[list[float], list[float], list[float]]:
-    return [run.challenger for run in runs], [run.king for run in runs], [run.val_bpb for run in pool]
+def _values(runs: tuple[PairedRun, ...]) -> tuple[list[float], list[float]]:
+    return [run.challenger for run in runs], [run.king for run in runs]
 
 
 def _unique(pool: tuple[KingRun, ...]) -> tuple[KingRun, ...]:

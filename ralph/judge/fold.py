@@ -1,8 +1,9 @@
 """Fold Records into the state of the throne, recomputing every decision on the way."""
 
 from ralph.errors import CorruptStateError
-from ralph.judge.decide import Decision, decide
+from ralph.judge.decide import Decision, Sealed, decide
 from ralph.protocol.lineage import Throne
+from ralph.protocol.merkle import EMPTY_ROOT
 from ralph.protocol.record import Record
 from ralph.protocol.rules import Rules
 
@@ -18,8 +19,15 @@ def redecide(throne: Throne, record: Record, rules: Rules) -> Decision:
         beacon_two=beacon_two,
         cases=record.cases,
         measurements=tuple(item.measurement for item in record.measurements),
+        sealed=sealed_by(record),
         rules=rules,
     )
+
+
+def sealed_by(record: Record) -> Sealed:
+    """Return what a Record's crown says that it seals. Whether these are the documents that B2 draws needs the pool's leaves."""
+    crown = record.crown
+    return Sealed(root=EMPTY_ROOT, documents=0) if crown is None else Sealed(root=crown.sealed, documents=crown.sealed_documents)
 
 
 def fold(throne: Throne, record: Record, rules: Rules) -> Throne:
@@ -31,6 +39,6 @@ def fold(throne: Throne, record: Record, rules: Rules) -> Throne:
     if record.king != throne.king.tree or record.rules != rules.digest():
         raise CorruptStateError(f"record of round {record.round} names another king or other rules")
     decision = redecide(throne, record, rules)
-    if decision.outcomes != record.outcomes or decision.crown != record.crown:
+    if decision.outcomes != record.outcomes or decision.crown != record.crown or decision.watch != record.watch:
         raise CorruptStateError(f"record of round {record.round} states another outcome than its inputs give")
     return decision.throne

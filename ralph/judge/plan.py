@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ralph.judge.decide import queue_order
+from ralph.judge.rotation import Kept, kept_runs, stage_subset
 from ralph.protocol.canonical import digest
 from ralph.protocol.lineage import Contest, Throne
 from ralph.protocol.measurement import Role, Stage
+from ralph.protocol.pool import Subset
 from ralph.protocol.record import CaseRow
+from ralph.protocol.rounds import rotation_of
 from ralph.protocol.rules import Rules
 from ralph.protocol.seeds import seed
 
-NEED_TAG = "recipe-net/measurement-need/v1"
+NEED_TAG = "recipe-net/measurement-need/v2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,16 +26,31 @@ class Need:
     tree: bytes
     seed: int
     executed: bool
-    """Whether the validator trains it; filter runs are the miner's."""
+    """Whether the validator trains it; filter runs are the miner's, and re-scored runs were trained before."""
+    subset: Subset
+    """The hidden documents that it is scored on."""
+    weights: bytes | None = None
+    """Digest of the kept weights that are scored again; None for a run of this round."""
 
     def subject(self) -> bytes:
         """Return the digest that names this need in draws."""
-        return digest(NEED_TAG, {"role": self.role, "stage": self.stage, "tree": self.tree, "seed": self.seed})
+        fields = {"role": self.role, "stage": self.stage, "tree": self.tree, "seed": self.seed, "subset": self.subset.value()}
+        return digest(NEED_TAG, fields)
 
     @property
     def key(self) -> str:
         """Return a short unique text for event keys and logs."""
-        return f"{self.stage}/{self.role}/{self.tree.hex()[:16]}/{self.seed:016x}"
+        return f"{self.stage}/{self.role}/{self.tree.hex()[:16]}/{self.seed:016x}/{self.subset.key}"
+
+    @property
+    def exam(self) -> str:
+        """Return what ``exam_of`` does."""
+        return exam_of(self.subset, self.tree, self.seed)
+
+
+def exam_of(subset: Subset, tree: bytes, seed: int) -> str:
+    """Return a text for a run on its documents, in whichever round it was scored: a name in the private store."""
+    return f"{subset.key}/{tree.hex()}/{seed:016x}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,29 +86,36 @@ def filter_seeds(contest: Contest, rules: Rules, *, previous_two: bytes, round_i
 def needs(throne: Throne, cases: Sequence[CaseRow], beacons: Beacons, rules: Rules, *, round_index: int) -> tuple[Need, ...]:
     """Return every measurement of the round, in the order in which they run.
 
-    The order is: the king's pool where it is short, the king beside challengers, then challengers in
-    queue order.
+    The order is: kept runs of kings that are scored again, the king's pool where it is short, the king beside challengers, kept
+    runs of challengers, then challengers in queue order.
     """
     contests = {contest.case: contest for contest in throne.contests}
     missing = max(0, rules.crown.pool_runs - len(throne.pool))
-    king = throne.king.tree
-    found = [_king("pool", king, one) for one in seeds(rules, beacon=beacons.two, round_index=round_index, purpose="pool", count=missing)]
+    king, rotation = throne.king.tree, rotation_of(rules.hidden, round_index)
+    kept = [_kept(one) for one in kept_runs(throne, rules.hidden, round_index)]
+    found = [one for one in kept if one.role == "king"]
+    drawn = seeds(rules, beacon=beacons.two, round_index=round_index, purpose="pool", count=missing)
+    found += [_run("king", "pool", king, one, rotation) for one in drawn]
     paired: dict[Stage, tuple[int, ...]] = {}
-    challengers: list[Need] = []
+    challengers = [one for one in kept if one.role == "challenger"]
     for case in queue_order([case for case in cases if case.refusal is None], beacons.two):
         if case.tree is None:
             raise ValueError(f"accepted case {case.announcement.hex()[:16]} has no tree")
         drawn = _case_seeds(case, contests.get(case.case), beacons, rules, round_index)
         stage: Stage = case.stage
         paired[stage] = max(paired.get(stage, ()), drawn, key=len)
-        executed = stage != "filter"
-        challengers += [Need(role="challenger", stage=stage, tree=case.tree, seed=one, executed=executed) for one in drawn]
-    found += [_king(stage, king, one) for stage, drawn in sorted(paired.items()) for one in drawn]
+        challengers += [_run("challenger", stage, case.tree, one, rotation) for one in drawn]
+    found += [_run("king", stage, king, one, rotation) for stage, drawn in sorted(paired.items()) for one in drawn]
     return (*found, *challengers)
 
 
-def _king(stage: Stage, tree: bytes, one: int) -> Need:
-    return Need(role="king", stage=stage, tree=tree, seed=one, executed=True)
+def _run(role: Role, stage: Stage, tree: bytes, one: int, rotation: int) -> Need:
+    executed = role == "king" or stage != "filter"
+    return Need(role=role, stage=stage, tree=tree, seed=one, executed=executed, subset=stage_subset(stage, rotation))
+
+
+def _kept(one: Kept) -> Need:
+    return Need(role=one.role, stage="rescore", tree=one.tree, seed=one.seed, executed=False, subset=one.subset, weights=one.weights)
 
 
 def _case_seeds(case: CaseRow, contest: Contest | None, beacons: Beacons, rules: Rules, round_index: int) -> tuple[int, ...]:

@@ -1,10 +1,10 @@
 """The crown rule: screen, filter, proof.
 
-Screen and filter use the miner's runs, cost no error budget and lend nothing to the crown: their data
-are thrown away. The proof uses validators' runs on seeds drawn afterwards, a paired t-test whose
-alpha is spent per entry and per look, so that false crowns of a whole reign stay below
-``alpha_reign / 2`` however many submissions try. One call is one look; which runs belong to it is the
-caller's business, and so are the guards (slices, failures) that a crown needs beside this.
+Screen and filter compare pairs of runs on documents on which the king has no pool; they use the miner's runs, cost no error
+budget and lend nothing to the crown: their data are thrown away. The proof uses validators' runs on seeds drawn afterwards, a
+paired t-test whose alpha is spent per entry and per look, so that false crowns of a whole reign stay below ``alpha_reign / 2``
+however many submissions try. One call is one look; which runs belong to it is the caller's business, and so are the guards
+(slices, failures) that a crown needs beside this.
 
 Every threshold is a field of ``CrownRules``. Drop thresholds belong to the first looks, advance
 thresholds to the last ones (a filter look without one can only drop or continue), and the last look
@@ -20,7 +20,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.special import stdtrit
 
-from ralph.judge.statistics import Estimate, estimate
+from ralph.judge.statistics import Estimate, estimate, pool_variance
 from ralph.protocol.reasons import Reason
 from ralph.protocol.rules import CrownRules
 
@@ -82,18 +82,18 @@ class Look:
         return Reason.STA_WORSE if clearly_worse else Reason.STA_NOISE
 
 
-def screen(challenger: Sequence[float], king: Sequence[float], pool: Sequence[float], rules: CrownRules) -> Look:
-    """Decide from the miner's screen runs whether a submission may enter the filter."""
-    seen = estimate(challenger, king, pool, rules)
+def screen(challenger: Sequence[float], king: Sequence[float], rules: CrownRules) -> Look:
+    """Decide from the screen runs whether a submission may enter the filter."""
+    seen = estimate(challenger, king, None, rules)
     if seen.n != rules.screen_runs:
         raise ValueError(f"{seen.n} screen runs, the rule has {rules.screen_runs}")
     action = Action.ADVANCE if seen.z > rules.screen_threshold else Action.DROP
     return Look(stage=Stage.SCREEN, action=action, index=0, statistic=seen.z, estimate=seen, threshold=rules.screen_threshold)
 
 
-def filter_look(challenger: Sequence[float], king: Sequence[float], pool: Sequence[float], rules: CrownRules) -> Look:
+def filter_look(challenger: Sequence[float], king: Sequence[float], rules: CrownRules) -> Look:
     """Decide from all filter runs so far whether a contest drops, continues or enters the proof."""
-    seen = estimate(challenger, king, pool, rules)
+    seen = estimate(challenger, king, None, rules)
     index = _look_index(seen.n, rules.filter_looks, Stage.FILTER)
     last = index == len(rules.filter_looks) - 1
     threshold = filter_advance(index, rules)
@@ -169,8 +169,7 @@ def power_hint(seen: Estimate, rules: CrownRules, *, entry: int) -> int | None:
     not positive, below the minimum gain, or within the uncertainty of the king's own pool.
     """
     runs = np.arange(max(2, seen.n), HINT_LIMIT + 1, dtype=np.float64)
-    pool_term = (1.0 - rules.control_weight) ** 2 * seen.pool.sd**2 / seen.pool.count
-    error = np.sqrt(seen.variance / runs + pool_term)
+    error = np.sqrt(seen.variance / runs + pool_variance(seen.pool, rules))
     bar = np.maximum(-stdtrit(runs - 1, rules.proof_weights[-1] * alpha(entry, rules)) * error, rules.minimum_gain_sigmas * rules.sigma)
     enough = np.flatnonzero(seen.est >= bar + stdtrit(runs - 1, HINT_POWER) * error)
     return int(runs[enough[0]]) - seen.n if enough.size else None

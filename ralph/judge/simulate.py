@@ -88,18 +88,18 @@ ProofRule = Callable[[Seen, Integers, int, CrownRules], tuple[Flags, Flags]]
 """(statistics, entries, look index, rules) -> (crown, drop)."""
 
 
-def statistics(challenger: Reals, king: Reals, pool: Reals, rules: CrownRules) -> Seen:
+def statistics(challenger: Reals, king: Reals, pool: Reals | None, rules: CrownRules) -> Seen:
     """Return the statistics of ``judge.statistics`` for many contests; ``t`` means nothing for one run.
 
     ``challenger`` and ``king`` are float64[R, n] val_bpb, ``pool`` is float64[3, R]: mean, sum of squared
-    deviations and number of the pool's runs.
+    deviations and number of the pool's runs; None where pairs speak alone.
     """
-    n, b = challenger.shape[1], rules.control_weight
+    n, b = challenger.shape[1], 1.0 if pool is None else rules.control_weight
     x = b * king - challenger
-    est = x.mean(axis=1) + (1 - b) * pool[0]
+    est = x.mean(axis=1) + (0.0 if pool is None else (1 - b) * pool[0])
     variance = x.var(axis=1, ddof=1) if n > 1 else np.zeros(len(x))
     shrunk = np.maximum(rules.variance_reference, (PRIOR_RUNS * rules.variance_reference + (n - 1) * variance) / (n - 1 + PRIOR_RUNS))
-    pool_term = (1 - b) ** 2 * pool[1] / (pool[2] - 1) / pool[2]
+    pool_term = np.zeros(len(x)) if pool is None else (1 - b) ** 2 * pool[1] / (pool[2] - 1) / pool[2]
     with np.errstate(divide="ignore", invalid="ignore"):
         return Seen(est=est, z=est / np.sqrt(shrunk / n + pool_term), t=est / np.sqrt(variance / n + pool_term))
 
@@ -193,7 +193,7 @@ class _Throne:
     def _screen(self, where: Integers, effect: Reals, scatter: Reals) -> Integers:
         self.miner_runs[where] += self.rules.screen_runs
         challenger, king = self._runs(where, self.rules.screen_runs, effect, scatter)
-        return where[statistics(challenger, king, self.pool[:, where], self.rules).z > self.rules.screen_threshold]
+        return where[statistics(challenger, king, None, self.rules).z > self.rules.screen_threshold]
 
     def _filter(self, where: Integers, effect: Reals, scatter: Reals) -> Integers:
         advanced, runs, done = [], np.empty((2, len(where), 0)), 0
@@ -201,7 +201,7 @@ class _Throne:
             runs = np.concatenate([runs, self._runs(where, look - done, effect, scatter)], axis=2)
             self.miner_runs[where] += look - done
             done = look
-            advance, drop = filter_rule(statistics(runs[0], runs[1], self.pool[:, where], self.rules), index, self.rules)
+            advance, drop = filter_rule(statistics(runs[0], runs[1], None, self.rules), index, self.rules)
             advanced.append(where[advance])
             where, runs = where[~advance & ~drop], runs[:, ~advance & ~drop]
         return np.sort(np.concatenate(advanced))

@@ -8,6 +8,8 @@ better), and the mean ``Kbar``, sd ``s_K`` and number ``M`` of the king's other 
     z      = est / sqrt(v/n + (1-b)^2 s_K^2/M)          v = max(v_ref, (4 v_ref + (n-1) s_X^2)/(n+3))
     t      = est / sqrt(s_X^2/n + (1-b)^2 s_K^2/M)      Student t with n-1 degrees of freedom
 
+Where the king has no pool on the same documents, b is 1 and both pool terms are gone: in screen and filter the pairs speak alone.
+
 ``z`` leans on a reference variance and serves the filters, whose data are thrown away; ``t`` rests on
 the challenger's own scatter, so that noisier runs cannot buy a crown. Sums are correctly rounded
 (``math.fsum``), so the result depends on neither the machine nor the order of the runs.
@@ -62,16 +64,17 @@ class Estimate:
     """v: the shrunk variance of X."""
     standard_error_z: float
     standard_error_t: float | None
-    pool: PoolStatistics
+    pool: PoolStatistics | None
+    """None where the pairs speak alone."""
 
 
-def estimate(challenger: Sequence[float], king: Sequence[float], pool: Sequence[float], rules: CrownRules) -> Estimate:
+def estimate(challenger: Sequence[float], king: Sequence[float], pool: Sequence[float] | None, rules: CrownRules) -> Estimate:
     """Estimate the gain of ``challenger`` over ``king``.
 
     Args:
         challenger: val_bpb of the challenger, one per seed.
         king: val_bpb of the king on the same seeds, in the same order.
-        pool: val_bpb of the king's other runs of this reign, at least two.
+        pool: val_bpb of the king's other runs of this reign on the same documents, at least two; None for pairs alone.
         rules: Gives b (``control_weight``) and v_ref (``variance_reference``).
 
     Raises:
@@ -84,10 +87,10 @@ def estimate(challenger: Sequence[float], king: Sequence[float], pool: Sequence[
         raise ValueError(f"variance_reference is {rules.variance_reference}, must be above zero")
     _require_finite("challenger", challenger)
     _require_finite("king", king)
-    b = rules.control_weight
-    statistics = PoolStatistics.of(pool)
+    b = 1.0 if pool is None else rules.control_weight
+    statistics = None if pool is None else PoolStatistics.of(pool)
     x = [b * k - c for k, c in zip(king, challenger, strict=True)]
-    est = math.fsum([*x, n * (1.0 - b) * statistics.mean]) / n
+    est = math.fsum([*x, n * (1.0 - b) * (statistics.mean if statistics else 0.0)]) / n
     sd_x = _sd(x, scale=max(_largest(challenger), _largest(king))) if n > 1 else None
     variance = shrunk_variance(n, sd_x, rules)
     error_z = standard_error(variance, n, statistics, rules)
@@ -113,9 +116,14 @@ def shrunk_variance(n: int, sd_x: float | None, rules: CrownRules) -> float:
     return max(reference, (PRIOR_RUNS * reference + (n - 1) * sd_x**2) / (n - 1 + PRIOR_RUNS))
 
 
-def standard_error(variance_x: float, n: int, pool: PoolStatistics, rules: CrownRules) -> float:
+def standard_error(variance_x: float, n: int, pool: PoolStatistics | None, rules: CrownRules) -> float:
     """Return the standard error of ``est`` over n runs whose X has this variance."""
-    return math.sqrt(variance_x / n + (1.0 - rules.control_weight) ** 2 * pool.sd**2 / pool.count)
+    return math.sqrt(variance_x / n + pool_variance(pool, rules))
+
+
+def pool_variance(pool: PoolStatistics | None, rules: CrownRules) -> float:
+    """Return what the mean of the pool adds to the variance of ``est``."""
+    return 0.0 if pool is None else (1.0 - rules.control_weight) ** 2 * pool.sd**2 / pool.count
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -21,7 +21,7 @@ def shares(throne: Throne, rules: Rules, *, owner: str) -> dict[str, float]:
         return {owner: 1.0}
     king = throne.king
     earned = emission.king_share * emission.decay_per_round ** (throne.round_index - king.crowned_round)
-    vested = 1.0 if len(throne.pool) >= rules.crown.pool_runs + rules.crown.probation_runs else emission.probation_share
+    vested = 1.0 if throne.king_runs >= rules.crown.pool_runs + rules.crown.probation_runs else emission.probation_share
     previous = throne.lineage[-2].hotkey or owner
     paid: dict[str, float] = {}
     _add(paid, king.hotkey, earned * vested)

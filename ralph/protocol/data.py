@@ -26,6 +26,10 @@ SourceName = Annotated[str, Field(pattern=SOURCE_NAME)]
 Vocabulary = Annotated[int, Field(ge=257, le=65536)]
 """Token ids: one BOS, 256 bytes, merges. Tokens are stored as uint16."""
 
+HIDDEN_FRACTION = 0.36
+"""Of the 8,400 to 9,000 documents of a standard library (Python 3.10 to 3.13) this hides 3,050 to 3,270."""
+VALIDATION_FRACTION = 0.05
+
 BOS = 0
 """The token id that begins every document."""
 

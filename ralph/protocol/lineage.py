@@ -15,10 +15,12 @@ ContestStage = Literal["filter", "proof"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KingRun:
-    """One validator run of a king during his reign."""
+    """One validator run of a king during his reign, scored on documents of ``confirm``."""
 
     seed: int
     val_bpb: float
+    weights: Digest
+    """Of the trained model, which the validator keeps: it is scored again when the documents change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,8 @@ class PairedRun:
     seed: int
     challenger: float
     king: float
+    challenger_weights: Digest
+    king_weights: Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +75,16 @@ class Throne:
     round_index: int
     """Last round folded in, -1 before round 0."""
     lineage: tuple[Reign, ...]
+    rotation: int = 0
+    """Of whose documents all values below are; they are scored again before anything of a later rotation is compared with them."""
     pool: tuple[KingRun, ...] = ()
-    """All king runs of this reign."""
+    """The king's runs of this reign on ``confirm``."""
+    previous: tuple[KingRun, ...] = ()
+    """Runs of the king before him, on the seeds of the first runs of the pool."""
+    sealed_documents: int = 0
+    """How many further documents the king's crown sealed."""
+    king_runs: int = 0
+    """How often the king was run in this reign, at any stage."""
     entries: int = 0
     """Proof entries so far in this reign, over all coldkeys."""
     entered: frozenset[bytes] = field(default_factory=frozenset)

@@ -6,10 +6,13 @@ from pydantic import Field
 
 from ralph.protocol.announcement import ShortText
 from ralph.protocol.canonical import U64, Canonical, Digest, Real, digest
+from ralph.protocol.pool import Subset
 from ralph.protocol.rules import GuardKind
 
 Role = Literal["king", "challenger"]
-Stage = Literal["pool", "screen", "filter", "proof"]
+Stage = Literal["pool", "screen", "filter", "proof", "rescore"]
+"""``rescore``: weights that were kept from an earlier run, scored on other documents."""
+MAX_EXACT_BYTES = 1 << 28
 SET_TAG = "recipe-net/measurement-set/v1"
 
 
@@ -86,8 +89,8 @@ class Failure(Canonical):
 class Measurement(Canonical):
     """One run of one tree with one seed, and its score or failure.
 
-    ``executed`` says whether the validator trained it himself; a filter run is the miner's training,
-    scored by the validator. No field depends on the clock, so a repeat gives the same bytes.
+    ``executed`` says whether the validator trained it himself in this round; a filter run is the miner's training, scored by
+    the validator, and a re-scored run was trained before. No field depends on the clock, so a repeat gives the same bytes.
     """
 
     TAG: ClassVar[str] = "recipe-net/measurement/v1"
@@ -100,6 +103,8 @@ class Measurement(Canonical):
     rung: Annotated[str, Field(max_length=8)]
     seed: U64
     executed: bool
+    subset: Subset
+    """The hidden documents that it was scored on."""
     environment: Digest
     transcript_root: Digest | None
     segments_root: Digest | None
@@ -112,6 +117,8 @@ class Measurement(Canonical):
     """Of a proof run, where the Rules guard tasks; empty everywhere else."""
     guards: tuple[GuardRow, ...] = ()
     """Of the last proof run of a contest in this round; empty everywhere else."""
+    document_error: Real | None = None
+    """Beside the guards: standard error over documents of challenger less king, mean of this round's proof runs, in bpb."""
 
 
 class SignedMeasurement(Canonical):
@@ -121,6 +128,27 @@ class SignedMeasurement(Canonical):
 
     measurement: Measurement
     signature: Annotated[bytes, Field(min_length=64, max_length=64)]
+
+
+class ExactScore(Canonical):
+    """What one measured run scored, to the last digit."""
+
+    TAG: ClassVar[str] = "recipe-net/exact-score/v1"
+
+    measurement: Digest
+    val_bpb: Real
+    document_nats: bytes
+    """Little-endian float64 for each document of the subset, in the order of the openings: estimated sum of its losses."""
+
+
+class ExactScores(Canonical):
+    """Every score on one subset, opened with its documents."""
+
+    TAG: ClassVar[str] = "recipe-net/exact-scores/v1"
+
+    subset: Subset
+    scores: tuple[ExactScore, ...]
+    """In the order of the Measurements in the Records."""
 
 
 def set_digest(measurements: tuple[SignedMeasurement, ...]) -> bytes:

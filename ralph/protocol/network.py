@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from ralph.protocol.canonical import U64, Canonical, Digest
+from ralph.protocol.data import HIDDEN_FRACTION, VALIDATION_FRACTION
 from ralph.protocol.rules import (
     BundleRules,
     CrownRules,
@@ -17,6 +18,7 @@ from ralph.protocol.rules import (
     EvaluationRules,
     ExamRules,
     GuardRules,
+    HiddenRules,
     PatchRules,
     RoundRules,
     Rules,
@@ -134,6 +136,10 @@ DEVNET_CROWN = CrownRules(
 token ids, 0.025 in 23 with 1024. Runs of small edits and of the king on equal seeds correlate at 0.7 to 1.0, of structural changes
 hardly at all: hence b = 0.75, and a v_ref above what neutral patches show (0.07 of sigma squared)."""
 
+DEVNET_HIDDEN = HiddenRules(rotation_rounds=100, screen=320, confirm=640, audit=320, crown=32, agreement_level=0.999, watched_runs=2)
+"""The hidden pool of a standard library has 1,500 to 1,650 documents in ``confirm`` and about 780 each in ``screen`` and
+``audit``: enough for two rotations and some ten crowns without a refresh. One document in eight is of source ``docs``."""
+
 
 DEVNET_EXAM = ExamRules(
     uniform_options=16, weighted_options=16, tau_nats=1e-4, answers_margin=0.1, gold_margin_bpb=0.25, published_decimals=3
@@ -163,17 +169,19 @@ def devnet_rules(
         ),
         bundle=BundleRules(max_files=64, max_total_bytes=64 * MIB, max_path_length=120, max_document_bytes=16_384),
         ladder=LADDER,
-        data=DataRules(manifest=manifest, vocabulary=vocabulary, hidden_commitment=hidden),
-        evaluation=EvaluationRules(
-            documents=1024,
-            uniform_cells=2048,
-            weighted_cells=512,
-            batch_rows=64,
-            tolerances=(CPU_TOLERANCE, GPU_TOLERANCE),
-            published_decimals=5,
+        data=DataRules(
+            manifest=manifest,
+            vocabulary=vocabulary,
+            hidden_fraction=HIDDEN_FRACTION,
+            validation_fraction=VALIDATION_FRACTION,
+            hidden_commitment=hidden,
         ),
+        evaluation=EvaluationRules(
+            uniform_cells=2048, weighted_cells=512, batch_rows=64, tolerances=(CPU_TOLERANCE, GPU_TOLERANCE), published_decimals=5
+        ),
+        hidden=DEVNET_HIDDEN,
         crown=DEVNET_CROWN,
-        guards=GuardRules(sources=tuple(sorted(sources)), source_margin_sigmas=1.0, min_documents=64, level=0.95, resamples=2000),
+        guards=GuardRules(sources=tuple(sorted(sources)), source_margin_sigmas=1.0, min_documents=48, level=0.95, resamples=2000),
         exam=DEVNET_EXAM,
         emission=EmissionRules(king_share=0.9, probation_share=0.25, decay_per_round=0.99, royalty_generations=8),
         announcements_per_coldkey=2,

@@ -5,8 +5,9 @@ publishes a PoolCommitment before anything is drawn: for each shard the Merkle r
 The salt keeps others from checking a guessed document against a leaf. Once documents have been used up, an Opening of
 each shows that they are the ones that were committed to, and everybody can score them again.
 
-A refresh replaces a tenth of the documents by newer text. Its commitment names the one before it, and the PoolLeaves
-of both say which documents stayed: leaves are made of salt, source and tokens alone, so a document keeps its leaf.
+A refresh replaces what was opened, and a tenth of the other documents, by newer text. Its commitment names the one before it,
+and the PoolLeaves of both say which documents stayed: leaves are made of salt, source and tokens alone, so a document keeps
+its leaf.
 
 What this does **not** promise: that the text is good, new, or unknown to miners, and that two pools are disjoint while
 they are closed. Who has the tokenizer can check of every opened document where its digest puts it, see
@@ -38,7 +39,7 @@ MAX_LEAVES_BYTES = 256 << 20
 """Leaves of eight million documents."""
 MAX_OPENINGS_BYTES = 256 << 20
 REFRESHED_PART = 10
-"""At most one document in this many is replaced at a refresh, rounded up."""
+"""Of what was not opened, at most one document in this many is replaced at a refresh, rounded up."""
 
 
 class SourceCount(Canonical):
@@ -108,6 +109,11 @@ class PoolCommitment(Canonical):
         return self.shards[SHARDS.index(name)]
 
 
+def leaves_name(commitment: bytes) -> str:
+    """Return the store name under which a validator publishes the store key of a pool's PoolLeaves."""
+    return f"pools/{commitment.hex()}"
+
+
 def leaf_of(*, salt: bytes, source: str, tokens: bytes) -> bytes:
     """Return the leaf of a document: ``tokens`` are little-endian uint16, without BOS."""
     return digest(LEAF_TAG, {"salt": salt, "source": source, "tokens": tokens})
@@ -129,6 +135,10 @@ class Opening(Canonical):
     path: Annotated[tuple[Digest, ...], Field(max_length=MAX_PATH)]
     """RFC 9162 inclusion proof."""
 
+    def leaf(self) -> bytes:
+        """Return the leaf that salt, source and tokens make."""
+        return leaf_of(salt=self.salt, source=self.source, tokens=self.tokens)
+
     def verify(self, commitment: PoolCommitment) -> None:
         """Check that ``commitment`` contains this document at this place.
 
@@ -138,21 +148,36 @@ class Opening(Canonical):
         if self.commitment != commitment.digest():
             raise UntrustedInputError("INT-HASH", f"the opening is of the pool {self.commitment.hex()[:16]}, not of this commitment")
         shard = commitment.shard(self.shard)
-        leaf = leaf_of(salt=self.salt, source=self.source, tokens=self.tokens)
-        if not verify_inclusion(leaf=leaf, index=self.index, size=shard.documents, proof=self.path, root=shard.root):
+        if not verify_inclusion(leaf=self.leaf(), index=self.index, size=shard.documents, proof=self.path, root=shard.root):
             raise UntrustedInputError("INT-HASH", f"document {self.index} of {self.shard} is not the one that was committed to")
         if len(self.tokens) % 2 or any(token >= commitment.vocabulary for (token,) in struct.iter_unpack("<H", self.tokens)):
             raise UntrustedInputError("INT-SCHEMA", f"document {self.index} of {self.shard} is no tokens of the vocabulary")
 
 
+class Subset(Canonical):
+    """Which documents of a pool a run is scored on: two numbers can be compared only where it is the same."""
+
+    TAG: ClassVar[str] = "recipe-net/pool/subset/v1"
+
+    shard: ShardName
+    rotation: U64
+    """In which they were drawn."""
+    crown: U64 | None = None
+    """Round of the crown that sealed them; None for the documents of the rotation itself."""
+
+    @property
+    def key(self) -> str:
+        """Return a short unique text for names, event keys and logs."""
+        return f"{self.shard}-{self.rotation}" if self.crown is None else f"{self.shard}-{self.rotation}-crown-{self.crown}"
+
+
 class OpenedSubset(Canonical):
-    """The documents that were scored in one rotation, opened together after it. Which they must be, ``ralph.evaluate.active`` says."""
+    """The documents of one subset, opened together when it is over. Which they must be, ``ralph.evaluate.active`` says."""
 
     TAG: ClassVar[str] = "recipe-net/pool/opened-subset/v1"
 
     hotkey: Annotated[str, Field(max_length=128)]
-    shard: ShardName
-    rotation: U64
+    subset: Subset
     openings: tuple[Opening, ...]
     """By their index."""
 
@@ -203,13 +228,20 @@ class ShardChange:
 
 
 def verify_refresh(
-    old: PoolCommitment, old_leaves: PoolLeaves, new: PoolCommitment, new_leaves: PoolLeaves
+    old: PoolCommitment, old_leaves: PoolLeaves, new: PoolCommitment, new_leaves: PoolLeaves, *, opened: frozenset[bytes] = frozenset()
 ) -> tuple[ShardChange, ShardChange, ShardChange]:
     """Say which documents stayed, and check that ``new`` is no more than a refresh of ``old``.
 
+    Args:
+        old: The commitment before.
+        old_leaves: Its leaves.
+        new: The commitment that follows.
+        new_leaves: Its leaves.
+        opened: Leaves of documents that were opened before: they may all be replaced.
+
     Raises:
         UntrustedInputError: INT-HASH, leaves that are not the committed ones, or a commitment that names another one
-            before it; INT-SIZE, more than a tenth of a shard, rounded up, was taken out or put in.
+            before it; INT-SIZE, beside the opened ones more than a tenth of a shard, rounded up, was taken out or put in.
     """
     old_leaves.verify(old)
     new_leaves.verify(new)
@@ -218,20 +250,20 @@ def verify_refresh(
     if new.previous != old.digest() or new.refresh != old.refresh + 1 or changed:
         detail = f"commitment {new.digest().hex()[:16]} does not follow {old.digest().hex()[:16]}"
         raise UntrustedInputError("INT-HASH", f"{detail}: {', '.join(changed) or 'it names another one before it'}")
-    screen, confirm, audit = (_change(name, old_leaves, new_leaves) for name in SHARDS)
+    screen, confirm, audit = (_change(name, old_leaves, new_leaves, opened) for name in SHARDS)
     return screen, confirm, audit
 
 
 def refreshed_documents(documents: int) -> int:
-    """Return how many documents of a shard a refresh may replace."""
+    """Return how many documents of a shard a refresh may replace, beside those that were opened."""
     return -(-documents // REFRESHED_PART)
 
 
-def _change(name: ShardName, old_leaves: PoolLeaves, new_leaves: PoolLeaves) -> ShardChange:
+def _change(name: ShardName, old_leaves: PoolLeaves, new_leaves: PoolLeaves, opened: frozenset[bytes]) -> ShardChange:
     old, new = frozenset(old_leaves.shard(name)), frozenset(new_leaves.shard(name))
     change = ShardChange(shard=name, stayed=old & new, removed=old - new, added=new - old)
-    allowed = refreshed_documents(len(old))
-    if max(len(change.removed), len(change.added)) > allowed:
+    allowed, retired = refreshed_documents(len(old)), len(change.removed & opened)
+    if max(len(change.removed), len(change.added)) - retired > allowed:
         detail = f"a refresh of {name} took out {len(change.removed)} of {len(old)} documents and put in {len(change.added)}"
-        raise UntrustedInputError("INT-SIZE", f"{detail}; at most {allowed} may change")
+        raise UntrustedInputError("INT-SIZE", f"{detail}; at most {allowed} may change beside the {retired} that were opened")
     return change

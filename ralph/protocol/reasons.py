@@ -1,7 +1,7 @@
 """Every reason code: what it says, whose side it is on, and what to do next.
 
 The first three letters name the side: ``INT`` intake, ``RUN`` the run, ``FRD`` integrity of claims,
-``STA`` statistics, ``OPS`` ours. Codes are wire format: they are never renamed.
+``STA`` statistics, ``OPN`` what a validator opens, ``OPS`` ours. Codes are wire format: they are never renamed.
 """
 
 from dataclasses import dataclass
@@ -46,6 +46,17 @@ class Reason(StrEnum):
     STA_QUEUED = "STA-QUEUED"
     STA_CROWN = "STA-CROWN"
     STA_POOL = "STA-POOL"
+    OPN_SUBSET = "OPN-SUBSET"
+    OPN_ABSENT = "OPN-ABSENT"
+    OPN_EXTRA = "OPN-EXTRA"
+    OPN_SWAP = "OPN-SWAP"
+    OPN_LEAF = "OPN-LEAF"
+    OPN_POOL = "OPN-POOL"
+    OPN_PLACE = "OPN-PLACE"
+    OPN_SCORE = "OPN-SCORE"
+    OPN_MISSING = "OPN-MISSING"
+    OPN_LATE = "OPN-LATE"
+    OPN_EARLY = "OPN-EARLY"
     OPS_INFRA = "OPS-INFRA"
     OPS_HOLD = "OPS-HOLD"
     OPS_NUMERIC = "OPS-NUMERIC"
@@ -78,8 +89,10 @@ class Explanation:
         """Return whose side the reason is on."""
         if self.code.startswith("STA"):
             return Fault.STATISTICS
-        return Fault.OURS if self.code.startswith("OPS") else Fault.MINER
+        return Fault.OURS if self.code.startswith(("OPS", "OPN")) else Fault.MINER
 
+
+OPENED = "Trust no crown of this rotation until the validator has explained it; scores on these documents cannot be checked."
 
 _TABLE: tuple[tuple[Reason, str, str], ...] = (
     (Reason.INT_SCHEMA, "A file or structure does not have exactly the required fields.", "Build the bundle with `ralph miner` of this release; do not edit it by hand."),
@@ -125,6 +138,17 @@ _TABLE: tuple[tuple[Reason, str, str], ...] = (
     (Reason.STA_QUEUED, "More cases than this round can judge.", "Nothing to do: it keeps its place."),
     (Reason.STA_CROWN, "Decisively better than the king on fresh seeds.", "Nothing to do: this is the king now."),
     (Reason.STA_POOL, "The pool of king runs is still being measured.", "Wait for the next round."),
+    (Reason.OPN_SUBSET, "What was opened is of another validator, shard, rotation or crown than it is published as.", OPENED),
+    (Reason.OPN_ABSENT, "A document that was drawn and scored is not opened.", OPENED),
+    (Reason.OPN_EXTRA, "A document is opened that was not drawn, or twice, or out of order.", OPENED),
+    (Reason.OPN_SWAP, "Another document of the same shard is opened in the place of the drawn one.", OPENED),
+    (Reason.OPN_LEAF, "Salt, source or tokens of an opened document are not those that were committed to.", OPENED),
+    (Reason.OPN_POOL, "An opened document is of another pool or shard than was drawn from.", OPENED),
+    (Reason.OPN_PLACE, "An opened document was committed to, but by its text it does not belong into this pool or shard.", OPENED),
+    (Reason.OPN_SCORE, "The exact losses on opened documents do not give the score that was published.", OPENED),
+    (Reason.OPN_MISSING, "Documents are over and were not opened in the round in which they had to be.", OPENED),
+    (Reason.OPN_LATE, "Documents were opened in a later round than that in which they had to be.", OPENED),
+    (Reason.OPN_EARLY, "Documents were opened while they were still scored.", OPENED),
     (Reason.OPS_INFRA, "Something on the judging side failed.", "Nothing to do: it is retried and costs you nothing."),
     (Reason.OPS_HOLD, "The judges doubt themselves and keep paying the last verified king.", "Nothing to do: the operator is told."),
     (Reason.OPS_NUMERIC, "Two honest computations disagreed beyond the tolerance.", "Nothing to do: it is measured again."),

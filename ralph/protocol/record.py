@@ -12,6 +12,7 @@ from ralph.protocol.announcement import Environment, Hypothesis, ShortText, Text
 from ralph.protocol.bundle import RunClaim
 from ralph.protocol.canonical import U64, Canonical, Digest, Real, digest
 from ralph.protocol.measurement import SignedMeasurement
+from ralph.protocol.pool import Subset
 
 MAX_RECORD_BYTES = 4 * 1024 * 1024
 MAX_ANCHOR_BYTES = 4096
@@ -109,6 +110,37 @@ class CrownRow(Canonical):
     announcement: Digest
     gain_bpb: Real
     tag: ShortText
+    sealed: Digest
+    """RFC 6962 root over the leaves of the further documents that this crown seals, in the order of their places."""
+    sealed_documents: U64
+    sub_pools: U64
+    """On how many disjoint sub-pools he was measured. 1 says that nobody has confirmed him on other documents."""
+
+
+class WatchRow(Canonical):
+    """The king beside the one before him on one shard. Where ``audit`` shows less than ``confirm``, the test was learnt."""
+
+    TAG: ClassVar[str] = "recipe-net/watch-row/v1"
+
+    subset: Subset
+    king: Digest
+    previous: Digest
+    runs: U64
+    gain_bpb: Real
+    """Mean of the previous king's val_bpb less the king's over the same seeds; positive is better."""
+    standard_error_bpb: Real
+
+
+class OpeningRow(Canonical):
+    """Documents that are over and published: what they were, and what every run scored on them to the last digit."""
+
+    TAG: ClassVar[str] = "recipe-net/opening-row/v1"
+
+    subset: Subset
+    documents: Digest
+    """Store key of the OpenedSubset."""
+    scores: Digest
+    """Store key of the ExactScores."""
 
 
 class Record(Canonical):
@@ -129,6 +161,11 @@ class Record(Canonical):
     measurements: tuple[SignedMeasurement, ...]
     outcomes: tuple[OutcomeRow, ...]
     crown: CrownRow | None
+    hidden: Digest
+    """Digest of the PoolCommitment that this rotation's documents were drawn from."""
+    watch: tuple[WatchRow, ...]
+    openings: tuple[OpeningRow, ...]
+    """Every subset that ended with the round before; see ``ralph.judge.rotation.ended``."""
 
 
 class SignedRecord(Canonical):
@@ -155,7 +192,7 @@ class Anchor(Canonical):
     measurements: Digest | None
     """Set digest of the running round's measurements, on chain before the Record opens them."""
     hidden: Digest
-    """Digest of the PoolCommitment: what was hidden, before anything of it is opened."""
+    """Digest of the newest PoolCommitment: the next rotation draws from what the anchor of the Record before it names."""
     previous: Digest | None
     """Store key of the anchor before this one."""
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ralph.protocol.rules import RoundRules
+from ralph.protocol.rules import HiddenRules, RoundRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,3 +38,13 @@ def window(rules: RoundRules, index: int) -> Window:
 def round_at(rules: RoundRules, block: int) -> int:
     """Return the round that ``block`` belongs to; -1 before the first."""
     return (block - rules.first_block) // rules.length if block >= rules.first_block else -1
+
+
+def rotation_of(rules: HiddenRules, round_index: int) -> int:
+    """Return the rotation that a round belongs to."""
+    return round_index // rules.rotation_rounds
+
+
+def begins_rotation(rules: HiddenRules, round_index: int) -> bool:
+    """Return whether a round is the first of its rotation: its B2 draws the documents."""
+    return round_index % rules.rotation_rounds == 0

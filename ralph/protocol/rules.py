@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from ralph.protocol.canonical import U64, Canonical, Digest, Real
+from ralph.protocol.pool import Subset
 
 
 class RoundRules(Canonical):
@@ -97,8 +98,11 @@ class DataRules(Canonical):
     manifest: Digest
     """Digest of the DataManifest: shards, tokenizer, sources."""
     vocabulary: U64
+    hidden_fraction: Real
+    """Share of the documents that is hidden, decided by their digests: what is opened must belong there."""
+    validation_fraction: Real
     hidden_commitment: Digest
-    """Digest of the hidden pool's PoolCommitment; its documents are with the measuring validator only."""
+    """Digest of the first PoolCommitment; its documents are with the measuring validator only. Refreshes follow in anchors."""
 
 
 class ToleranceRules(Canonical):
@@ -126,8 +130,6 @@ class EvaluationRules(Canonical):
 
     TAG: ClassVar[str] = "recipe-net/rules/evaluation/v1"
 
-    documents: U64
-    """Hidden documents scored at each measurement: a draw from one shard of the pool, a tenth of it where there is enough text."""
     uniform_cells: U64
     weighted_cells: U64
     batch_rows: U64
@@ -145,6 +147,33 @@ class EvaluationRules(Canonical):
         raise KeyError(device)
 
 
+class HiddenRules(Canonical):
+    """Which hidden documents runs are scored on, and for how long: every rotation and every crown has its own."""
+
+    TAG: ClassVar[str] = "recipe-net/rules/hidden/v1"
+
+    rotation_rounds: Annotated[U64, Field(ge=1)]
+    """Rounds that one rotation lasts: rotation k begins with round k x this."""
+    screen: Annotated[U64, Field(ge=1)]
+    """Documents of shard ``screen`` in a rotation: screen and filter runs are scored on them."""
+    confirm: Annotated[U64, Field(ge=1)]
+    """Documents of shard ``confirm`` in a rotation: proof runs and the king's pool are scored on them."""
+    audit: Annotated[U64, Field(ge=1)]
+    """Documents of shard ``audit`` in a rotation. They decide nothing."""
+    crown: U64
+    """Further documents of ``confirm`` that each crown seals to the king's record; fewer where the shard has no more."""
+    agreement_level: Real
+    """Two-sided probability with which two honest sub-pools agree about a challenger. Where they do not, his crown is held."""
+    watched_runs: Annotated[U64, Field(ge=2)]
+    """Runs of a king, and of the king before him on the same seeds, that are scored on ``audit`` and on what the crown sealed."""
+
+    def count(self, subset: Subset) -> int:
+        """Return how many documents a subset has; of a crown's the most."""
+        if subset.crown is not None:
+            return self.crown
+        return {"screen": self.screen, "confirm": self.confirm, "audit": self.audit}[subset.shard]
+
+
 class CrownRules(Canonical):
     """The sequential decision rule for one decision rung. Looks are cumulative run counts."""
 
@@ -156,7 +185,7 @@ class CrownRules(Canonical):
     variance_reference: Real
     """v_ref: variance of X between neutral patches, upper bound."""
     control_weight: Real
-    """b of X = b k - c."""
+    """b of X = b k - c, where the king has a pool on the same documents; 1 elsewhere."""
     pool_runs: U64
     screen_runs: U64
     screen_threshold: Real
@@ -285,6 +314,7 @@ class Rules(Canonical):
     ladder: tuple[Rung, ...]
     data: DataRules
     evaluation: EvaluationRules
+    hidden: HiddenRules
     crown: CrownRules
     guards: GuardRules
     exam: ExamRules

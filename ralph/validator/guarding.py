@@ -9,44 +9,68 @@ from dataclasses import dataclass
 import numpy as np
 
 from ralph.data.dataset import Rows
-from ralph.errors import ConfigurationError
+from ralph.errors import ConfigurationError, StoreUnavailable
 from ralph.evaluate.cells import Floats
-from ralph.evaluate.core22.examining import Examined, Graded, Kept
+from ralph.evaluate.core22.examining import Graded
 from ralph.evaluate.estimator import LN2
 from ralph.interfaces import BundleStore
+from ralph.judge.agreement import document_error
 from ralph.judge.guards import Part, guard
-from ralph.judge.plan import Need
-from ralph.protocol.canonical import decode, encode
+from ralph.judge.plan import Need, exam_of
 from ralph.protocol.lineage import Throne
 from ralph.protocol.measurement import GuardRow
+from ralph.protocol.pool import Subset
 from ralph.protocol.rules import Rules
 from ralph.protocol.seeds import draw
-from ralph.records.events import EventTable
+from ralph.validator.answers import Answers
 
-KIND, KING = "proof-run", "king-answers"
-MAX_RUN_BYTES = 1 << 28
+FOLDER = "documents"
+MAX_DOCUMENT_BYTES = 1 << 20
+"""What the store takes under one name: losses of 131,072 documents."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentLosses:
+    """What every scored run lost on each document, in the private store until the documents are opened."""
+
+    private: BundleStore
+
+    def keep(self, need: Need, document_nats: Floats) -> None:
+        """Remember float64[N] in nats. The same run on the same documents has the same losses, so a repeat changes nothing."""
+        self.private.put_named(f"{FOLDER}/{need.exam}", np.ascontiguousarray(document_nats, "<f8").tobytes())
+
+    def find(self, exam: str) -> Floats | None:
+        """Return what a run lost on each document, or None where it has no score."""
+        try:
+            return np.frombuffer(self.private.get_named(f"{FOLDER}/{exam}", limit=MAX_DOCUMENT_BYTES), "<f8")
+        except StoreUnavailable:
+            return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Run:
-    """What is kept of one scored proof run."""
+class _Pair:
+    """Challenger and king on one seed."""
 
-    documents: Floats
-    tasks: Mapping[str, Graded]
+    difference: Floats
+    """float64[N]: challenger less king on each document, in nats."""
+    challenger: Mapping[str, Graded]
+    king: Mapping[str, Graded]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guarding:
-    """The losses of proof runs on single documents and their answers to single items, kept in the event table and the private store.
+    """Bounds on each guarded source and task over a contest's proof runs, all on the documents of one rotation.
 
     Raises:
         ConfigurationError: OPS-DATA, too few documents of a guarded source.
     """
 
     rules: Rules
-    events: EventTable
-    private: BundleStore
+    losses: DocumentLosses
+    answers: Answers
     hidden: Rows
+    """Of shard ``confirm`` in this rotation."""
+    subset: Subset
     throne: Throne
 
     def __post_init__(self) -> None:
@@ -58,29 +82,6 @@ class Guarding:
                 )
                 raise ConfigurationError(detail, code="OPS-DATA")
 
-    def keep(self, need: Need, document_nats: Floats, examined: Sequence[Examined]) -> None:
-        """Remember what a proof run, the king's or a challenger's, lost on each document (float64[N] in nats) and answered to each item."""
-        if need.stage != "proof" or self.events.get(KIND, need.key) is not None:
-            return
-        for one in examined if need.role == "king" else ():
-            key = f"{need.tree.hex()}/{one.examination.name}"
-            if self.events.get(KING, key) is None:
-                kept = {label: [answers.losses, answers.hits] for label, answers in one.kept.items()}
-                self.events.append(KING, key, self.private.put(encode(kept)))
-        tasks = {part.name: _plain(part) for one in examined for part in one.parts}
-        run = {"documents": np.ascontiguousarray(document_nats, "<f8").tobytes(), "tasks": tasks}
-        self.events.append(KIND, need.key, self.private.put(encode(run)))
-
-    def king_answers(self, names: Sequence[str]) -> dict[str, dict[str, Kept]]:
-        """Return the king's answers to these examinations, by task; an examination that he has not sat is left out."""
-        found: dict[str, dict[str, Kept]] = {}
-        for name in names:
-            digest = self.events.get(KING, f"{self.throne.king.tree.hex()}/{name}")
-            if digest is not None:
-                plain = decode(self.private.get(digest, limit=MAX_RUN_BYTES), limit=MAX_RUN_BYTES)
-                found[name] = {label: Kept(losses=losses, hits=hits) for label, (losses, hits) in plain.items()}
-        return found
-
     def rows(self, need: Need, wanted: Sequence[Need], *, beacon_two: bytes) -> tuple[GuardRow, ...]:
         """Return the guards of a contest after its last proof run of a round, and nothing after any other run.
 
@@ -89,7 +90,7 @@ class Guarding:
             wanted: All runs of the round.
             beacon_two: Fixes the resamples.
         """
-        now = [one for one in wanted if one.role == "challenger" and one.stage == "proof" and one.tree == need.tree]
+        now = _proof_runs(need, wanted)
         if not now or need != now[-1]:
             return ()
         before = [run.seed for contest in self.throne.contests if contest.tree == need.tree for run in contest.runs]
@@ -100,30 +101,34 @@ class Guarding:
         key = draw(beacon=beacon_two, purpose="guards", subject=need.subject())
         return tuple(self._rounded(guard(part, self.rules.guards, key=key)) for part in self._parts(known))
 
-    def _pair(self, tree: bytes, seed: int) -> tuple[_Run, _Run] | None:
-        """Return challenger and king on one seed, or None where one of them has no score."""
-        challenger = self._known(Need(role="challenger", stage="proof", tree=tree, seed=seed, executed=True))
-        king = self._known(Need(role="king", stage="proof", tree=self.throne.king.tree, seed=seed, executed=True))
-        return None if challenger is None or king is None else (challenger, king)
-
-    def _known(self, need: Need) -> _Run | None:
-        digest = self.events.get(KIND, need.key)
-        if digest is None:
+    def document_error(self, need: Need, wanted: Sequence[Need]) -> float | None:
+        """Return the standard error over documents of this round's proof runs of a contest after the last of them, None after others."""
+        now = _proof_runs(need, wanted)
+        known = [pair for one in now if (pair := self._pair(need.tree, one.seed)) is not None]
+        if not now or need != now[-1] or len(known) < len(now):
             return None
-        plain = decode(self.private.get(digest, limit=MAX_RUN_BYTES), limit=MAX_RUN_BYTES)
-        tasks = {name: _graded(name, part) for name, part in plain["tasks"].items()}
-        return _Run(documents=np.frombuffer(plain["documents"], "<f8"), tasks=tasks)
+        weight = (LN2 * self.hidden.byte_counts).astype(np.float64)
+        error = document_error(np.stack([pair.difference for pair in known]), weight)
+        return round(error, self.rules.evaluation.published_decimals)
 
-    def _parts(self, pairs: Sequence[tuple[_Run, _Run]]) -> Iterator[Part]:
+    def _pair(self, tree: bytes, seed: int) -> _Pair | None:
+        """Return what is known of one seed, or None where challenger or king has no score."""
+        king = self.throne.king.tree
+        ours, his = (self.losses.find(exam_of(self.subset, one, seed)) for one in (tree, king))
+        answers, his_answers = self.answers.find(tree, seed), self.answers.find(king, seed)
+        if ours is None or his is None or answers is None or his_answers is None:
+            return None
+        return _Pair(difference=ours - his, challenger=answers, king=his_answers)
+
+    def _parts(self, pairs: Sequence[_Pair]) -> Iterator[Part]:
         """Return what the Rules guard, in their order."""
         sources, weight = np.array(self.hidden.sources), LN2 * self.hidden.byte_counts
         for kind, name in self.rules.guards.parts:
             if kind == "source":
                 here = sources == name
-                worse = [(challenger.documents - king.documents)[here] for challenger, king in pairs]
-                yield Part(kind=kind, name=name, difference=np.stack(worse), weight=weight[here])
+                yield Part(kind=kind, name=name, difference=np.stack([pair.difference[here] for pair in pairs]), weight=weight[here])
                 continue
-            both = [(challenger.tasks[name], king.tasks[name]) for challenger, king in pairs]
+            both = [(pair.challenger[name], pair.king[name]) for pair in pairs]
             if kind == "answers":
                 lost = [king.correct.astype(np.float64) - challenger.correct for challenger, king in both]
                 yield Part(kind=kind, name=name, difference=np.stack(lost), weight=np.ones(lost[0].size))
@@ -138,15 +143,6 @@ class Guarding:
         return row.model_copy(update={"difference": round(row.difference, decimals), "upper": round(row.upper, decimals)})
 
 
-def _plain(part: Graded) -> list[bytes]:
-    return [part.correct.tobytes(), part.gold_nats.astype("<f8").tobytes(), part.gold_bytes.astype("<i8").tobytes()]
-
-
-def _graded(name: str, plain: Sequence[bytes]) -> Graded:
-    correct, nats, sizes = plain
-    return Graded(
-        name=name,
-        correct=np.frombuffer(correct, np.bool_),
-        gold_nats=np.frombuffer(nats, "<f8"),
-        gold_bytes=np.frombuffer(sizes, "<i8"),
-    )
+def _proof_runs(need: Need, wanted: Sequence[Need]) -> list[Need]:
+    """Return the proof runs of a need's tree in this round."""
+    return [one for one in wanted if one.role == "challenger" and one.stage == "proof" and one.tree == need.tree]

@@ -63,7 +63,7 @@ class Validator:
     async def _round(self, index: int) -> None:
         blocks = window(self._services.profile.rules.rounds, index)
         throne = self._history.throne
-        gathered = await RoundWork(self._services, throne, blocks).gather()
+        gathered = await RoundWork(self._services, self._history.entries, throne, blocks).gather()
         await self._registrar.commit_measurements(gathered, blocks)
         signed = self._registrar.record(gathered, throne, blocks)
         await self._registrar.publish(signed, blocks)

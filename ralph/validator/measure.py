@@ -25,6 +25,7 @@ from ralph.protocol.announcement import Environment
 from ralph.protocol.canonical import blob_digest
 from ralph.protocol.measurement import Failure, Measurement
 from ralph.protocol.patch import RecipeTree
+from ralph.protocol.pool import Subset
 from ralph.protocol.reasons import Reason
 from ralph.protocol.rules import Rules, Rung
 from ralph.protocol.seeds import draw
@@ -49,7 +50,7 @@ class Work:
     need: Need
     tree: RecipeTree = field(repr=False)
     weights: bytes | None = field(repr=False)
-    """The miner's weights of a filter run; None where the validator trains himself."""
+    """The miner's weights of a filter run, or kept ones of an earlier run; None where the validator trains himself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,8 @@ class Measured:
     before rotation."""
     document_nats: Floats | None = field(repr=False)
     """float64[N]: estimated losses of the same documents; as private."""
+    weights: bytes | None = field(repr=False)
+    """The scored model."""
     examined: tuple[Examined, ...] = field(repr=False, default=())
     """Of a proof run: its answers to what the Rules guard beside text; as private, but for rounded figures."""
     initial: Boundary | None = field(repr=False)
@@ -79,14 +82,14 @@ class Bench:
     rules: Rules
     sandbox: Sandbox
     data: DataSet
-    hidden: Rows
+    hidden: Mapping[Subset, Rows]
     environment: Environment
     executor: str
     """The validator's hotkey."""
     round_index: int
     beacon_two: bytes
-    king_losses: Floats | None
-    """float64[C]: the king's claims on the same cells."""
+    king_losses: Mapping[Subset, Floats]
+    """float64[C]: the king's claims on the cells of a subset, where he has been scored on it."""
     scratch: Path
     examinations: tuple[Examination, ...] = ()
     """What proof runs are examined on beside hidden text."""
@@ -115,8 +118,15 @@ class Bench:
 
     def failed(self, need: Need, failure: Failure) -> Measured:
         """Return what is known of a run that the recipe made fail."""
-        measurement = self._measurement(need, None, None, failure)
-        return Measured(measurement=measurement, claims=None, document_nats=None, initial=None, train_cpu_s=0.0, score_cpu_s=0.0)
+        return Measured(
+            measurement=self._measurement(need, None, None, failure),
+            claims=None,
+            document_nats=None,
+            weights=None,
+            initial=None,
+            train_cpu_s=0.0,
+            score_cpu_s=0.0,
+        )
 
     def _trained(self, need: Need, recipe: Path, rung: Rung, key: bytes) -> Measured:
         job = RunJob(recipe=recipe, rung=rung, seed=need.seed, vocabulary=self.data.vocabulary, limits=limits_for(rung))
@@ -124,7 +134,7 @@ class Bench:
             states = FirstState()
             result = run.train(states=states)
             batch_rows = self.rules.evaluation.batch_rows
-            claims = claiming.collect(run.channel.claim, self.hidden, batch_rows=batch_rows, key=key, scratch=self.scratch)
+            claims = claiming.collect(run.channel.claim, self.hidden[need.subset], batch_rows=batch_rows, key=key, scratch=self.scratch)
         scored = audit(claims, self._exam(need, recipe, result.weights, rung, key), self.data.token_bytes)
         model = Model(sandbox=self.sandbox, recipe=recipe, weights=result.weights, rung=rung, vocabulary=self.data.vocabulary)
         examined = self._examined(need, model)
@@ -134,6 +144,7 @@ class Bench:
             claims=scored.claims if need.role == "king" else None,
             document_nats=scored.document_nats,
             examined=examined,
+            weights=result.weights,
             initial=states.first,
             train_cpu_s=result.worker_cpu_s,
             score_cpu_s=scored.worker_cpu_s + model.worker_cpu_s,
@@ -157,8 +168,9 @@ class Bench:
         measurement = self._measurement(need, None, scored, None, weights=blob_digest(weights))
         return Measured(
             measurement=measurement,
-            claims=None,
+            claims=scored.claims if need.role == "king" else None,
             document_nats=scored.document_nats,
+            weights=weights,
             initial=None,
             train_cpu_s=0.0,
             score_cpu_s=scored.worker_cpu_s,
@@ -172,9 +184,9 @@ class Bench:
             rung=rung,
             rules=self.rules.evaluation,
             vocabulary=self.data.vocabulary,
-            rows=self.hidden,
+            rows=self.hidden[need.subset],
             key=key,
-            king=None if need.role == "king" else self.king_losses,
+            king=None if need.role == "king" else self.king_losses.get(need.subset),
             scratch=self.scratch,
         )
 
@@ -198,6 +210,7 @@ class Bench:
             rung=self.rules.crown.rung,
             seed=need.seed,
             executed=need.executed,
+            subset=need.subset,
             environment=self.environment.digest(),
             transcript_root=result.transcript_root if result else None,
             segments_root=result.segments_root if result else None,

@@ -16,22 +16,29 @@ from numpy.typing import NDArray
 
 from ralph.errors import RalphError, UntrustedInputError
 from ralph.gates.announced import Entrant
+from ralph.judge.decide import Sealed
 from ralph.judge.plan import Beacons, Need, filter_seeds, needs, seeds
+from ralph.judge.rotation import stage_subset
 from ralph.protocol.announcement import Environment, Slot
 from ralph.protocol.bundle import MAX_MANIFEST_BYTES, Manifest, run_prefix
 from ralph.protocol.canonical import decode, encode
 from ralph.protocol.lineage import Contest, Throne
-from ralph.protocol.measurement import GuardRow, Measurement, SignedMeasurement
+from ralph.protocol.measurement import Measurement, SignedMeasurement
 from ralph.protocol.patch import RecipeTree
+from ralph.protocol.pool import Subset
 from ralph.protocol.reasons import Reason
-from ralph.protocol.record import BeaconRow, CaseRow, Refusal
-from ralph.protocol.rounds import Window
+from ralph.protocol.record import BeaconRow, CaseRow, OpeningRow, Refusal
+from ralph.protocol.rounds import Window, rotation_of
 from ralph.protocol.seeds import draw
+from ralph.records.history import Entry
 from ralph.repository.stored import load_tree
+from ralph.validator.answers import Answers
 from ralph.validator.facts import Archive
-from ralph.validator.guarding import Guarding
+from ralph.validator.guarding import DocumentLosses, Guarding
+from ralph.validator.hidden import HiddenRound
 from ralph.validator.intake import Docket, Intake, unopened
 from ralph.validator.measure import Bench, Measured, Work, retried, seed_decides
+from ralph.validator.opening import Openings
 from ralph.validator.services import Services
 from ralph.validator.times import Times
 
@@ -52,19 +59,29 @@ class Gathered:
     beacon_two: BeaconRow
     cases: tuple[CaseRow, ...]
     measurements: tuple[SignedMeasurement, ...]
+    hidden: bytes
+    """Digest of the PoolCommitment that the documents were drawn from."""
+    sealed: Sealed
+    openings: tuple[OpeningRow, ...]
 
 
 class RoundWork:
-    """Gather the inputs of one round's decision."""
+    """Gather the inputs of one round's decision.
 
-    def __init__(self, services: Services, throne: Throne, window: Window) -> None:
-        self._services, self._throne, self._window = services, throne, window
+    Args:
+        services: Of this validator.
+        entries: Every published Record so far, oldest first.
+        throne: The state after them.
+        window: The round's blocks.
+    """
+
+    def __init__(self, services: Services, entries: Sequence[Entry], throne: Throne, window: Window) -> None:
+        self._services, self._entries, self._throne, self._window = services, entries, throne, window
         self._rules = services.profile.rules
         rung = self._rules.rung(self._rules.crown.rung)
         self._times = Times(services.events, rung=rung, king=throne.king.tree, round_index=window.index)
-        self._guarding = Guarding(
-            rules=self._rules, events=services.events, private=services.private, hidden=services.hidden, throne=throne
-        )
+        self._losses = DocumentLosses(private=services.private)
+        self._answers = Answers(events=services.events, private=services.private)
         self._archive = Archive(chain=services.chain, events=services.events, rules=self._rules)
 
     async def gather(self) -> Gathered:
@@ -77,11 +94,51 @@ class RoundWork:
         one, two = beacon_one.beacon, beacon_two.beacon
         king = await asyncio.to_thread(self._king)
         cases = await asyncio.to_thread(self._intake, entrants, bundles, king, one, two)
-        measurements = await asyncio.to_thread(self._measure, cases, king, one, two)
-        return Gathered(beacon_one=beacon_one, beacon_two=beacon_two, cases=cases, measurements=measurements)
+        hidden = await asyncio.to_thread(self._hidden, two)
+        self._guarding = await asyncio.to_thread(self._guards_on, hidden)
+        measurements = await asyncio.to_thread(self._measure, cases, king, hidden, one, two)
+        openings = await asyncio.to_thread(self._open, hidden)
+        hidden.check_supply(window.index)
+        return Gathered(
+            beacon_one=beacon_one,
+            beacon_two=beacon_two,
+            cases=cases,
+            measurements=measurements,
+            hidden=hidden.commitment,
+            sealed=hidden.sealed(),
+            openings=openings,
+        )
+
+    def _hidden(self, beacon_two: bytes) -> HiddenRound:
+        return HiddenRound(
+            self._services.pools,
+            self._rules,
+            hotkey=self._services.hotkey.key_id,
+            entries=self._entries,
+            archive=self._archive,
+            index=self._window.index,
+            beacon_two=beacon_two,
+        )
+
+    def _guards_on(self, hidden: HiddenRound) -> Guarding:
+        subset = stage_subset("proof", rotation_of(self._rules.hidden, self._window.index))
+        return Guarding(
+            rules=self._rules,
+            losses=self._losses,
+            answers=self._answers,
+            hidden=hidden.rows(subset),
+            subset=subset,
+            throne=self._throne,
+        )
+
+    def _open(self, hidden: HiddenRound) -> tuple[OpeningRow, ...]:
+        records = [entry.signed.record for entry in self._entries]
+        return Openings(rules=self._rules, store=self._services.store, losses=self._losses, hidden=hidden, records=records).publish()
 
     def _king(self) -> RecipeTree:
-        tree = self._throne.king.tree
+        return self._tree(self._throne.king.tree)
+
+    def _tree(self, tree: bytes) -> RecipeTree:
         if tree == self._services.genesis.digest():
             return self._services.genesis
         return load_tree(self._services.store, tree, max_file_bytes=self._rules.patch.max_file_bytes)
@@ -132,39 +189,52 @@ class RoundWork:
         previous = self._archive.past_beacon("B2", self._window.index - 1)
         return filter_seeds(contest, self._rules, previous_two=previous, round_index=self._window.index)
 
-    def _measure(self, cases: tuple[CaseRow, ...], king: RecipeTree, beacon_one: bytes, beacon_two: bytes) -> tuple[SignedMeasurement, ...]:
+    def _measure(
+        self, cases: tuple[CaseRow, ...], king: RecipeTree, hidden: HiddenRound, beacon_one: bytes, beacon_two: bytes
+    ) -> tuple[SignedMeasurement, ...]:
         index = self._window.index
         previous = self._archive.past_beacon("B2", index - 1) if index > 0 else None
         beacons = Beacons(one=beacon_one, two=beacon_two, previous_two=previous)
         wanted = needs(self._throne, cases, beacons, self._rules, round_index=index)
         kings = [need for need in wanted if need.role == "king"]
-        self._run(kings, cases, king, beacon_two, king_ran=False)
-        self._run([need for need in wanted if need.role == "challenger"], cases, king, beacon_two, king_ran=bool(kings))
+        self._run(kings, cases, king, hidden, beacon_two, king_ran=False)
+        self._run([need for need in wanted if need.role == "challenger"], cases, king, hidden, beacon_two, king_ran=bool(kings))
         return tuple(self._finished(need) for need in wanted)
 
-    def _run(self, wanted: Sequence[Need], cases: Sequence[CaseRow], king: RecipeTree, beacon_two: bytes, *, king_ran: bool) -> None:
+    def _run(
+        self,
+        wanted: Sequence[Need],
+        cases: Sequence[CaseRow],
+        king: RecipeTree,
+        hidden: HiddenRound,
+        beacon_two: bytes,
+        *,
+        king_ran: bool,
+    ) -> None:
         missing = [need for need in wanted if self._services.events.get("measurement", self._key(need)) is None]
         if not missing:
             return
+        subsets = {need.subset for need in missing}
         bench = Bench(
             rules=self._rules,
             sandbox=self._services.sandbox,
             data=self._services.data,
-            hidden=self._services.hidden,
+            hidden={subset: hidden.rows(subset) for subset in subsets},
             environment=self._environment(),
             executor=self._services.hotkey.key_id,
             round_index=self._window.index,
             beacon_two=beacon_two,
-            king_losses=self._king_losses(),
+            king_losses={subset: losses for subset in subsets if (losses := self._king_losses(subset)) is not None},
             scratch=self._services.scratch,
             examinations=self._services.examinations,
-            king_answers=self._guarding.king_answers([one.name for one in self._services.examinations]),
+            king_answers=self._answers.king(self._throne.king.tree, [one.name for one in self._services.examinations]),
         )
         work = [self._work(need, cases, king) for need in missing]
         tries = self._rules.defer_limit
         found = self._services.executor.map(lambda one: retried(bench, one, tries, king_ran=king_ran), work)
         for need, measured in zip(missing, found, strict=True):
-            self._keep(need, measured, self._guards(need, measured, wanted, beacon_two))
+            guarded = self._guarded(need, measured, wanted, beacon_two)
+            self._keep(need, measured, guarded)
 
     def _environment(self) -> Environment:
         """Return the pins of our stack, kept for the Record."""
@@ -174,18 +244,25 @@ class RoundWork:
             self._services.events.append("environment", key, environment.to_bytes())
         return environment
 
-    def _guards(self, need: Need, measured: Measured, wanted: Sequence[Need], beacon_two: bytes) -> tuple[GuardRow, ...]:
+    def _guarded(self, need: Need, measured: Measured, wanted: Sequence[Need], beacon_two: bytes) -> dict[str, object]:
+        """Keep what a run lost on every document; return the fields of its Measurement that follow from it and the runs before."""
         if measured.document_nats is None:
-            return ()
-        self._guarding.keep(need, measured.document_nats, measured.examined)
-        return self._guarding.rows(need, wanted, beacon_two=beacon_two)
+            return {}
+        self._losses.keep(need, measured.document_nats)
+        self._answers.keep(need, measured.examined)
+        guards = self._guarding.rows(need, wanted, beacon_two=beacon_two)
+        return {"guards": guards, "document_error": self._guarding.document_error(need, wanted)}
 
-    def _keep(self, need: Need, measured: Measured, guards: tuple[GuardRow, ...]) -> None:
-        if need.role == "king" and measured.claims is not None and self._services.events.get(KING_CLAIMS, need.tree.hex()) is None:
-            digest = self._services.private.put(np.ascontiguousarray(measured.claims, "<f8").view(np.uint8).data)
-            self._services.events.append(KING_CLAIMS, need.tree.hex(), digest)
+    def _keep(self, need: Need, measured: Measured, guarded: dict[str, object]) -> None:
+        private, key = self._services.private, _claims_key(need.tree, need.subset)
+        wanted = need.tree == self._throne.king.tree and _is_compared(need.subset)
+        if wanted and measured.claims is not None and self._services.events.get(KING_CLAIMS, key) is None:
+            digest = private.put(np.ascontiguousarray(measured.claims, "<f8").view(np.uint8).data)
+            self._services.events.append(KING_CLAIMS, key, digest)
+        if measured.weights is not None and need.stage not in ("screen", "rescore"):
+            private.put(measured.weights)
         judged = self._times.judged(need, self._judged_start(need, measured), measured.training_s)
-        measurement = judged.model_copy(update={"guards": guards if judged.failure is None else ()})
+        measurement = judged.model_copy(update=guarded) if judged.failure is None else judged
         signed = SignedMeasurement(measurement=measurement, signature=self._services.record_key.sign(measurement.digest()))
         self._services.events.append("measurement", self._key(need), signed.to_bytes())
         value = (
@@ -213,14 +290,17 @@ class RoundWork:
         failure = seed_decides(private.get(digest, limit=MAX_PRIVATE_BYTES), measured.initial.data, rung)
         return measured.measurement if failure is None else measured.measurement.model_copy(update={"score": None, "failure": failure})
 
-    def _king_losses(self) -> NDArray[np.float64] | None:
-        """Return the claims of one run of the king, which the weighted probes compare with; None before his first run."""
-        digest = self._services.events.get(KING_CLAIMS, self._throne.king.tree.hex())
+    def _king_losses(self, subset: Subset) -> NDArray[np.float64] | None:
+        """Return the claims of one run of the king, which the weighted probes compare with; None before his first on these documents."""
+        digest = self._services.events.get(KING_CLAIMS, _claims_key(self._throne.king.tree, subset))
         if digest is None:
             return None
         return np.frombuffer(self._services.private.map(digest, limit=MAX_CLAIMS_BYTES), "<f8")
 
     def _work(self, need: Need, cases: Sequence[CaseRow], king: RecipeTree) -> Work:
+        if need.weights is not None:
+            weights = self._services.private.get(need.weights, limit=MAX_PRIVATE_BYTES)
+            return Work(need=need, tree=self._tree(need.tree), weights=weights)
         if need.role == "king":
             return Work(need=need, tree=king, weights=None)
         tree = load_tree(self._services.store, need.tree, max_file_bytes=self._rules.patch.max_file_bytes)
@@ -241,6 +321,15 @@ class RoundWork:
 
     def _key(self, need: Need) -> str:
         return f"{self._window.index}/{need.key}"
+
+
+def _claims_key(tree: bytes, subset: Subset) -> str:
+    return f"{tree.hex()}/{subset.key}"
+
+
+def _is_compared(subset: Subset) -> bool:
+    """Return whether challengers are scored on these documents too."""
+    return subset.shard != "audit" and subset.crown is None
 
 
 def _vanished(throne: Throne, entrants: Sequence[Entrant]) -> tuple[Entrant, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ralph.data.dataset import DataSet, Rows
+from ralph.data.dataset import DataSet
 from ralph.evaluate.core22.examining import Examination
 from ralph.interfaces import BundleStore, Chain, Executor, PrivateStore, RecordSigner, Sandbox, Signer
 from ralph.protocol.announcement import Environment
@@ -12,6 +12,7 @@ from ralph.protocol.network import NetworkProfile
 from ralph.protocol.patch import RecipeTree
 from ralph.records.events import EventTable
 from ralph.repository.git import RecipeRepository
+from ralph.validator.hidden import Pools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,13 +23,13 @@ class Services:
     chain: Chain
     store: BundleStore
     private: PrivateStore
-    """Only on this machine: claims on hidden documents."""
+    """Only on this machine: claims and losses on hidden documents, and the weights of runs that are compared later."""
     sandbox: Sandbox
     executor: Executor
     events: EventTable
     repository: RecipeRepository
     data: DataSet
-    hidden: Rows
+    pools: Pools
     hotkey: Signer
     record_key: RecordSigner
     genesis: RecipeTree

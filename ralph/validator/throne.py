@@ -54,7 +54,7 @@ class Registrar:
                 root=self.history.root(),
                 record=last.locator if last else None,
                 measurements=set_digest(gathered.measurements),
-                hidden=self.services.profile.rules.data.hidden_commitment,
+                hidden=self.services.pools.newest.commitment.digest(),
                 previous=last.anchor_digest if last else None,
             )
             await self._anchor(anchor, key)
@@ -78,6 +78,7 @@ class Registrar:
             beacon_two=gathered.beacon_two.beacon,
             cases=gathered.cases,
             measurements=tuple(item.measurement for item in gathered.measurements),
+            sealed=gathered.sealed,
             rules=rules,
         )
         last = self.history.entries[-1] if self.history.entries else None
@@ -95,6 +96,9 @@ class Registrar:
             measurements=gathered.measurements,
             outcomes=decision.outcomes,
             crown=decision.crown,
+            hidden=gathered.hidden,
+            watch=decision.watch,
+            openings=gathered.openings,
         )
         return SignedRecord(record=record, signature=services.record_key.sign(record.digest()))
 
@@ -124,7 +128,7 @@ class Registrar:
                 root=self.history.root_with(signed.record.to_bytes()),
                 record=locator,
                 measurements=None,
-                hidden=self.services.profile.rules.data.hidden_commitment,
+                hidden=self.services.pools.newest.commitment.digest(),
                 previous=last.anchor_digest if last else None,
             )
             await self._anchor(anchor, key)
@@ -199,8 +203,9 @@ class Registrar:
             logger.info("weights wait %d blocks: %s", error.retry_after_blocks, error.detail)
 
     def publish_genesis(self) -> None:
-        """Put the genesis recipe into the store, so that everyone starts from the same tree."""
+        """Put into the store what everyone starts from: the genesis recipe, the commitments, and what counts bytes of opened documents."""
         store_tree(self.services.store, self.services.genesis)
+        self.services.pools.publish(self.services.store)
 
 
 def _normalised(vector: dict[str, int]) -> dict[str, int]:

@@ -116,7 +116,7 @@ def _costs(context: Context, subject: Subject) -> list[Figure]:
     rung = subject.rung(RUNG)
     figures = []
     weights, king = subject.trained(rung), subject.trained(rung, seed=2)
-    for documents in (subject.rules.evaluation.documents, DOCUMENTS):
+    for documents in (subject.rules.hidden.screen, DOCUMENTS):
         rows = subject.pool.rows(documents, rung.sequence)
         known = Cells.of(rows.lengths).flatten(subject.direct(rung, king, rows).losses)
         ratios, shares, differences, corrections = [], [], [], []
@@ -138,7 +138,7 @@ def _costs(context: Context, subject: Subject) -> list[Figure]:
             Figure.of(f"{name}: difference from the direct pass", "nats/byte", differences, goal="<= 1e-9"),
             Figure.of(f"{name}: correction of an honest model", "nats", corrections, goal="< 1e-6"),
         ]
-        if direct is not None and documents == subject.rules.evaluation.documents:
+        if direct is not None and documents == subject.rules.hidden.screen:
             figures += _detection(subject, Cells.of(rows.lengths).flatten(direct.losses))
     return figures
 

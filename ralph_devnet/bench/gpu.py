@@ -124,7 +124,6 @@ class Scene:
         """Train a little, claim and probe; return how far an honest model's claims and probes are apart."""
         course = self.course(rung, self.tree)
         rules = EvaluationRules(
-            documents=PROBED_DOCUMENTS,
             uniform_cells=PROBES,
             weighted_cells=0,
             batch_rows=64,

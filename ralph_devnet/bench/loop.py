@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ from ralph.cli.nodes import miner_services, validator_services
 from ralph.cli.setup import derived
 from ralph.config import load_config
 from ralph.gates.announced import Entrant
-from ralph.judge.decide import decide
+from ralph.judge.decide import Sealed, decide
 from ralph.judge.plan import Need, seeds
 from ralph.miner.announce import prepare, slot_of
 from ralph.miner.prove import run_files
 from ralph.miner.services import MinerServices
 from ralph.miner.submit import bundle_files, publish
 from ralph.protocol.lineage import KingRun, Throne
+from ralph.protocol.merkle import EMPTY_ROOT
 from ralph.protocol.patch import RecipeTree
+from ralph.protocol.pool import Subset
 from ralph.protocol.rules import Rules
 from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.validator.intake import Docket, Intake
@@ -111,28 +114,38 @@ def _judged(validator: Services, watch: Stopwatch, entrant: Entrant, tree: Recip
     if row.refusal is not None:
         raise ValueError(f"the benchmark's submission was refused: {row.refusal}")
     environment = timed("measure: describe the stack", validator.environment)
+    subset = Subset(shard="screen", rotation=0)
+    documents = validator.pools.documents(rules.data.hidden_commitment, subset.shard)
+    rows = documents.rows(rules.hidden.count(subset), rules.rung(rules.crown.rung).sequence)
     bench = Bench(
         rules=rules,
         sandbox=validator.sandbox,
         data=validator.data,
-        hidden=validator.hidden,
+        hidden={subset: rows},
         environment=environment,
         executor=validator.hotkey.key_id,
         round_index=1,
         beacon_two=BEACON,
-        king_losses=None,
+        king_losses={},
         scratch=validator.scratch,
     )
-    own = Work(need=Need(role="king", stage="screen", tree=king.digest(), seed=drawn[0], executed=True), tree=king, weights=None)
-    other = Work(need=Need(role="challenger", stage="screen", tree=tree.digest(), seed=drawn[0], executed=True), tree=tree, weights=None)
+    beside_it = Need(role="king", stage="screen", tree=king.digest(), seed=drawn[0], executed=True, subset=subset)
+    own = Work(need=beside_it, tree=king, weights=None)
+    other = Work(need=replace(beside_it, role="challenger", tree=tree.digest()), tree=tree, weights=None)
     beside = timed("measure: king, trained and scored", lambda: bench.measure(own))
     measured = timed("measure: challenger, trained and scored", lambda: bench.measure(other))
-    pool = tuple(KingRun(seed=index, val_bpb=2.8 + 0.001 * index) for index in range(rules.crown.pool_runs))
+    pool = tuple(KingRun(seed=index, val_bpb=2.8 + 0.001 * index, weights=bytes(32)) for index in range(rules.crown.pool_runs))
     throne = Throne(round_index=0, lineage=docket.throne.lineage, pool=pool)
     timed(
         "decide",
         lambda: decide(
-            throne, round_index=1, beacon_two=BEACON, cases=[row], measurements=[beside.measurement, measured.measurement], rules=rules
+            throne,
+            round_index=1,
+            beacon_two=BEACON,
+            cases=[row],
+            measurements=[beside.measurement, measured.measurement],
+            sealed=Sealed(root=EMPTY_ROOT, documents=0),
+            rules=rules,
         ),
     )
     watch.found["of a measurement: training, CPU"] = measured.train_cpu_s

@@ -2,13 +2,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.auditor.world import GENESIS, World, edited
+from tests.auditor.world import GENESIS, World, edited, prepare_data
 
 
 @pytest.fixture(scope="session")
-def honest(tmp_path_factory: pytest.TempPathFactory) -> World:
+def audited_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare_data(tmp_path_factory.mktemp("audited-data"))
+
+
+@pytest.fixture(scope="session")
+def honest(tmp_path_factory: pytest.TempPathFactory, audited_data: Path) -> World:
     """Five rounds: a pool, two announcements of which one is dropped and one never proves, a filter, a crown, and the round after."""
-    world = World.create(tmp_path_factory.mktemp("audited") / "honest")
+    world = World.create(tmp_path_factory.mktemp("audited") / "honest", audited_data)
     world.trees = {
         "alice": edited(GENESIS, "model.py", "depth = 2", "depth = 3"),
         "bob": edited(GENESIS, "config/base.toml", "value = 16", "value = 32"),

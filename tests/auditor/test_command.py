@@ -11,18 +11,19 @@ from ralph.config import save_profile
 from ralph.protocol.announcement import anchor_payload
 from tests.auditor.world import Forgery, World
 
-WITHOUT_EXTRAS = """
+WITHOUT = """
 import sys
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "tokenizers", "safetensors", "optuna", "matplotlib"}:
+        if name.partition(".")[0] in sys.argv[1].split(","):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())
 from ralph.cli.main import app
-app(sys.argv[1:])
+app(sys.argv[2:])
 """
+EXTRAS = "torch,safetensors,optuna,matplotlib"
 
 
 @pytest.fixture
@@ -31,10 +32,10 @@ def published(world: World) -> World:
     return world
 
 
-def audit(world: World, *options: str) -> subprocess.CompletedProcess[str]:
+def audit(world: World, *options: str, without: str = EXTRAS) -> subprocess.CompletedProcess[str]:
     home = world.home
     places = ["--profile", home / "devnet.toml", "--chain", home / "chain.sqlite", "--store", home / "store"]
-    command = [sys.executable, "-c", WITHOUT_EXTRAS, "audit", "run", *map(str, places), *options]
+    command = [sys.executable, "-c", WITHOUT, without, "audit", "run", *map(str, places), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
@@ -46,6 +47,14 @@ def test_an_audit_needs_no_torch_and_no_other_extra(published: World) -> None:
     assert report["records"] == 5
     assert all(report["checks"].values())
     assert {one["level"] for one in report["not_checked"]} >= {"L2", "L3", "L4"}
+
+
+def test_without_the_tokenizer_the_audit_says_what_it_could_not_check(published: World) -> None:
+    done = audit(published, "--json", without=f"{EXTRAS},tokenizers")
+    assert done.returncode == 2, done.stderr
+    (finding,) = json.loads(done.stdout)["findings"]
+    assert (finding["check"], finding["kind"]) == ("opening", "unknown")
+    assert "whether opened texts belong there was not checked" in finding["detail"]
 
 
 def test_a_divergence_is_exit_status_1_and_named(published: World) -> None:

@@ -5,6 +5,7 @@ if nothing had happened: the operator holds the keys.
 """
 
 import asyncio
+import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -17,7 +18,13 @@ from ralph.auditor.report import Report
 from ralph.chain.local import BlockProducer, ChainParameters, LocalChain, create
 from ralph.chain.waiting import read_beacon
 from ralph.chain.wallet import Hotkey, RecordKey
+from ralph.data.corpora import stdlib_documents
+from ralph.data.dataset import Rows
+from ralph.data.poolkey import key_beside
+from ralph.data.prepare import prepare
+from ralph.data.shards import data_manifest, open_data, open_pool
 from ralph.errors import ChainRejected
+from ralph.evaluate.estimator import LN2
 from ralph.gates.announced import entrants
 from ralph.gates.intake import Docket, Intake
 from ralph.judge.decide import decide, queue_order
@@ -27,14 +34,27 @@ from ralph.protocol.announcement import Announcement, Environment, Hypothesis, S
 from ralph.protocol.bundle import LICENCE, RunClaim, manifest_of, run_prefix
 from ralph.protocol.canonical import blob_digest, digest
 from ralph.protocol.lineage import Contest, Throne
-from ralph.protocol.measurement import Measurement, Score, SignedMeasurement, SourceValue, set_digest
+from ralph.protocol.measurement import MAX_EXACT_BYTES, ExactScores, Measurement, Score, SignedMeasurement, SourceValue, set_digest
 from ralph.protocol.merkle import EMPTY_ROOT
 from ralph.protocol.network import NetworkProfile, devnet_rules
 from ralph.protocol.patch import RecipeTree
-from ralph.protocol.record import Anchor, BeaconRow, CaseRow, KeyEndorsement, Record, SignedRecord, endorsement_name
+from ralph.protocol.pool import MAX_OPENINGS_BYTES, OpenedSubset
+from ralph.protocol.record import (
+    MAX_ANCHOR_BYTES,
+    Anchor,
+    BeaconRow,
+    CaseRow,
+    KeyEndorsement,
+    OpeningRow,
+    Record,
+    SignedRecord,
+    endorsement_name,
+)
 from ralph.protocol.rounds import Window, window
+from ralph.protocol.rules import HiddenRules
 from ralph.protocol.seeds import nonce
 from ralph.protocol.submission import Submission, submission_name
+from ralph.records.history import Entry
 from ralph.records.log import MerkleLog
 from ralph.repository.apply import diff
 from ralph.repository.stored import store_tree
@@ -44,6 +64,9 @@ from ralph.train import segments, wire
 from ralph.train.plan import plan
 from ralph.train.safetensors import dump
 from ralph.train.transcript import TranscriptWriter
+from ralph.validator.guarding import DocumentLosses
+from ralph.validator.hidden import HiddenRound, Pools
+from ralph.validator.opening import Openings
 
 Answer = TypeVar("Answer")
 CHAIN_SEED = digest("test/chain", 1)
@@ -52,6 +75,8 @@ HYPOTHESIS = Hypothesis(
     change="a knob", mechanism="it helps", predicted_gain_bpb=0.1, predicted_low_bpb=0.0, predicted_high_bpb=0.2, falsifier="no gain"
 )
 MINERS = ("alice", "bob")
+HIDDEN = HiddenRules(rotation_rounds=4, screen=6, confirm=12, audit=6, crown=3, agreement_level=0.999, watched_runs=2)
+"""Round 4 begins the second rotation."""
 CONFIG = "[batch_rows]\nvalue = 16\n\n[mixture_code]\nvalue = 1.0\n\n[mixture_docs]\nvalue = 1.0\n\n[rate]\nvalue = 1.0\n"
 GENESIS = RecipeTree(files={"config/base.toml": CONFIG.encode(), "model.py": b"depth = 2\n"})
 """A recipe that is never run."""
@@ -59,6 +84,19 @@ GENESIS = RecipeTree(files={"config/base.toml": CONFIG.encode(), "model.py": b"d
 
 def key(name: str) -> Hotkey:
     return Hotkey.from_seed(digest("test/hotkey", name))
+
+
+def prepare_data(directory: Path) -> Path:
+    """Prepare a little real text; return its directory."""
+    documents = list(itertools.islice(stdlib_documents(), 400))
+    prepare(directory / "public", hidden=directory / "hidden", vocabulary=320, documents=documents)
+    return directory
+
+
+def open_pools(data: Path) -> Pools:
+    """Open what ``prepare_data`` wrote."""
+    pool = open_pool(data / "hidden", key=key_beside(data / "hidden"), expect=None)
+    return Pools(pools=(pool,), data=open_data(data / "public", expect=data_manifest(data / "public").digest()))
 
 
 def same(value: Any) -> Any:
@@ -80,6 +118,10 @@ class Forgery:
     record: Callable[[Record], Record] = same
     anchor: Callable[[Anchor], Anchor] = same
     weights: Callable[[dict[str, int]], dict[str, int]] = same
+    opens: Callable[[OpenedSubset], OpenedSubset] = same
+    """Each subset that is over."""
+    scores: Callable[[ExactScores], ExactScores] = same
+    """The exact scores with it."""
     pays: bool = True
     commits: bool = True
     """Whether the measurements' digest goes on chain."""
@@ -94,7 +136,10 @@ class World:
 
     home: Path
     profile: NetworkProfile
+    pools: Pools
+    """Real text, sealed as a validator has it; below another directory."""
     throne: Throne
+    entries: list[Entry] = field(default_factory=list)
     records: list[SignedRecord] = field(default_factory=list)
     anchors: list[bytes] = field(default_factory=list)
     drawn: list[tuple[BeaconRow, BeaconRow]] = field(default_factory=list)
@@ -106,8 +151,8 @@ class World:
     """What an auditor of this world has seen before."""
 
     @classmethod
-    def create(cls, home: Path) -> Self:
-        """Make chain, registrations, profile and store."""
+    def create(cls, home: Path, data: Path) -> Self:
+        """Make chain, registrations, profile and store, over prepared data."""
         home.mkdir(parents=True)
         parameters = ChainParameters()
         owner, validator = key("owner"), key("validator")
@@ -116,16 +161,23 @@ class World:
         )
         genesis = GENESIS
         chain = LocalChain.connect(home / "chain.sqlite")
+        pools = open_pools(data)
         rules = devnet_rules(
-            genesis_tree=genesis.digest(), manifest=bytes(32), vocabulary=1024, hidden=digest("test/hidden", 1), sources=()
+            genesis_tree=genesis.digest(),
+            manifest=pools.data.manifest.digest(),
+            vocabulary=pools.data.vocabulary,
+            hidden=pools.newest.commitment.digest(),
+            sources=(),
         )
+        rules = rules.model_copy(update={"hidden": HIDDEN})
         profile = NetworkProfile(name="devnet", chain=run(chain.block_hash(0)), netuid=1, rules=rules)
         run(chain.register(validator.key_id, key("validator cold").key_id, stake=1_000))
         for name in MINERS:
             run(chain.register(key(name).key_id, key(f"{name} cold").key_id))
         run(chain.close())
-        world = cls(home=home, profile=profile, throne=Throne.genesis(genesis.digest()))
+        world = cls(home=home, profile=profile, pools=pools, throne=Throne.genesis(genesis.digest()))
         store_tree(world.store, genesis)
+        pools.publish(world.store)
         record_key = world.record_key
         message = KeyEndorsement.message(validator.key_id, record_key.public_key)
         endorsement = KeyEndorsement(hotkey=validator.key_id, record_key=record_key.public_key, signature=validator.sign(message))
@@ -138,7 +190,9 @@ class World:
         return World(
             home=home,
             profile=self.profile,
+            pools=self.pools,
             throne=self.throne,
+            entries=list(self.entries),
             records=list(self.records),
             anchors=list(self.anchors),
             drawn=list(self.drawn),
@@ -191,13 +245,14 @@ class World:
         previous = self.drawn[-1][1].beacon if self.drawn else None
         beacons = Beacons(one=first.beacon, two=second.beacon, previous_two=previous)
         wanted = needs(self.throne, cases, beacons, self.profile.rules, round_index=blocks.index)
-        measurements = forgery.measurements(tuple(self._measure(need, cases) for need in wanted))
+        hidden = self._hidden(blocks.index, second.beacon)
+        measurements = forgery.measurements(tuple(self._measure(need, hidden) for need in wanted))
         signed = self._sign_all(measurements)
         if forgery.commits:
             self._anchor(record=None, measurements=set_digest(signed))
         self._until(blocks.measure_end + 2)
         signed = self._sign_all(forgery.opened(measurements))
-        record = self._decide(blocks, forgery, forgery.beacons((first, second)), cases, signed)
+        record = self._decide(blocks, forgery, forgery.beacons((first, second)), cases, signed, hidden)
         self.drawn.append((first, second))
         return record
 
@@ -205,7 +260,11 @@ class World:
         """Sign, store and anchor a Record, then set the weights that follow from the state."""
         signed = SignedRecord(record=record, signature=self.record_key.sign(record.digest()))
         self.records.append(signed)
-        self.anchors.append(self._anchor(record=self.store.put(signed.to_bytes()), measurements=None, forge=forgery.anchor))
+        locator = self.store.put(signed.to_bytes())
+        self.anchors.append(self._anchor(record=locator, measurements=None, forge=forgery.anchor))
+        anchor = Anchor.from_bytes(self.store.get(self.anchors[-1], limit=MAX_ANCHOR_BYTES), limit=MAX_ANCHOR_BYTES)
+        entry = Entry(anchor=anchor, anchor_digest=self.anchors[-1], signed=signed, locator=locator, throne=self.throne)
+        self.entries.append(entry)
         if forgery.pays:
             self._pay(forgery)
         return signed
@@ -360,10 +419,44 @@ class World:
                 rows.append(row)
         return tuple(rows)
 
-    def _measure(self, need: Need, cases: Sequence[CaseRow]) -> Measurement:
+    @property
+    def losses(self) -> DocumentLosses:
+        return DocumentLosses(private=DirectoryStore(self.home / "private"))
+
+    def past_beacon(self, name: str, index: int) -> bytes:
+        """Return a beacon of an earlier round, as a validator's archive does."""
+        return self.drawn[index][0 if name == "B1" else 1].beacon
+
+    def _hidden(self, index: int, beacon_two: bytes) -> HiddenRound:
+        return HiddenRound(
+            self.pools,
+            self.profile.rules,
+            hotkey=self.validator,
+            entries=self.entries,
+            archive=self,  # type: ignore[arg-type]
+            index=index,
+            beacon_two=beacon_two,
+        )
+
+    def _openings(self, hidden: HiddenRound, forgery: Forgery) -> tuple[OpeningRow, ...]:
+        records = [one.record for one in self.records]
+        rows = Openings(rules=self.profile.rules, store=self.store, losses=self.losses, hidden=hidden, records=records).publish()
+        return tuple(self.reopened(row, forgery) for row in rows)
+
+    def reopened(self, row: OpeningRow, forgery: Forgery) -> OpeningRow:
+        """Return an opening as somebody forges it."""
+        documents = OpenedSubset.from_bytes(self.store.get(row.documents, limit=MAX_OPENINGS_BYTES), limit=MAX_OPENINGS_BYTES)
+        scores = ExactScores.from_bytes(self.store.get(row.scores, limit=MAX_EXACT_BYTES), limit=MAX_EXACT_BYTES)
+        forged, rescored = forgery.opens(documents), forgery.scores(scores)
+        return row.model_copy(update={"documents": self.store.put(forged.to_bytes()), "scores": self.store.put(rescored.to_bytes())})
+
+    def _measure(self, need: Need, hidden: HiddenRound) -> Measurement:
         noise = int.from_bytes(digest("test/noise", need.seed)[:4], "little") / 2**32
         own = int.from_bytes(digest("test/noise", [need.seed, need.tree])[:4], "little") / 2**32
-        value = 2.5 + 0.01 * noise + 0.001 * own - self.gains.get(need.tree, 0.0)
+        harder = int.from_bytes(digest("test/subset", need.subset.key)[:4], "little") / 2**32
+        value = 2.5 + harder + 0.01 * noise + 0.001 * own - self.gains.get(need.tree, 0.0)
+        rows = hidden.rows(need.subset)
+        self.losses.keep(need, LN2 * value * rows.byte_counts)
         tree = next((one for one in self.trees.values() if one.digest() == need.tree), GENESIS)
         claim, _, _ = self._run(tree, need.seed)
         return Measurement(
@@ -375,13 +468,14 @@ class World:
             rung="C1",
             seed=need.seed,
             executed=need.executed,
+            subset=need.subset,
             environment=ENVIRONMENT.digest(),
             transcript_root=claim.transcript_root if need.executed else None,
             segments_root=claim.segments_root if need.executed else None,
-            weights=claim.weights,
+            weights=need.weights or claim.weights,
             parameters=claim.parameters if need.executed else 0,
             tokens=claim.tokens if need.executed else 0,
-            score=score(value),
+            score=score(value, rows),
             failure=None,
         )
 
@@ -395,6 +489,7 @@ class World:
         beacons: tuple[BeaconRow, ...],
         cases: tuple[CaseRow, ...],
         signed: tuple[SignedMeasurement, ...],
+        hidden: HiddenRound,
     ) -> Record:
         rules = self.profile.rules
         decision = decide(
@@ -403,6 +498,7 @@ class World:
             beacon_two=next(row.beacon for row in beacons if row.name == "B2"),
             cases=cases,
             measurements=tuple(item.measurement for item in signed),
+            sealed=hidden.sealed(),
             rules=rules,
         )
         record = Record(
@@ -419,6 +515,9 @@ class World:
             measurements=signed,
             outcomes=decision.outcomes,
             crown=decision.crown,
+            hidden=hidden.commitment,
+            watch=decision.watch,
+            openings=self._openings(hidden, forgery),
         )
         self.throne = decision.throne
         if decision.crown is not None:
@@ -436,7 +535,7 @@ class World:
             root=log.root() if log.size else EMPTY_ROOT,
             record=record or (blob_digest(last) if last is not None else None),
             measurements=measurements,
-            hidden=self.profile.rules.data.hidden_commitment,
+            hidden=self.pools.newest.commitment.digest(),
             previous=self.anchors[-1] if self.anchors else None,
         )
         made = self.store.put(forge(anchor).to_bytes())
@@ -463,8 +562,9 @@ class CaseOrder:
     case: bytes
 
 
-def score(value: float) -> Score:
-    """Return a score that contradicts nothing."""
+def score(value: float, rows: Rows) -> Score:
+    """Return a score that contradicts nothing: every document costs the same bits per byte."""
+    value = round(value, 5)
     return Score(
         val_bpb=value,
         claimed_bpb=value,
@@ -473,13 +573,17 @@ def score(value: float) -> Score:
         worst_mismatch_nats=0.0,
         exceedances=0,
         cells=2560,
-        documents=1024,
+        documents=len(rows),
         draw=bytes(32),
-        sources=(
-            SourceValue(source="code", val_bpb=value - 0.1, documents=600),
-            SourceValue(source="docs", val_bpb=value + 0.1, documents=424),
-        ),
+        sources=tuple(SourceValue(source=name, val_bpb=value, documents=rows.sources.count(name)) for name in sorted(set(rows.sources))),
     )
+
+
+def moved(one: Score, gain: float) -> Score:
+    """Return a score that is better by this much and contradicts nothing either."""
+    value = round(one.val_bpb - gain, 5)
+    sources = tuple(part.model_copy(update={"val_bpb": value}) for part in one.sources)
+    return one.model_copy(update={"val_bpb": value, "claimed_bpb": value, "sources": sources})
 
 
 def run(work: Coroutine[Any, Any, Answer]) -> Answer:

@@ -10,13 +10,13 @@ from ralph.cli.history import read_situation
 from ralph.cli.main import app
 from ralph.config import Config, Keys, save_config, save_profile
 from ralph.protocol.record import Refusal
-from tests.auditor.world import GENESIS, HYPOTHESIS, Forgery, World, edited, key
+from tests.auditor.world import GENESIS, HYPOTHESIS, Forgery, World, edited, key, prepare_data
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Alice is screened, filtered and crowned; bob is worse and dropped; later bob is refused, then absent."""
-    world = World.create(tmp_path_factory.mktemp("told") / "world")
+    world = World.create(tmp_path_factory.mktemp("told") / "world", prepare_data(tmp_path_factory.mktemp("told-data")))
     world.trees = {"alice": edited(GENESIS, "model.py", "depth = 2", "depth = 3"), "bob": edited(GENESIS, "config/base.toml", "16", "32")}
     world.gains = {world.trees["alice"].digest(): 0.3, world.trees["bob"].digest(): 0.002}
     world.play()
@@ -101,6 +101,26 @@ def test_status_shows_king_lineage_and_weights(told: World, capsys: pytest.Captu
     assert "gain +0.29" in out
     assert "no contest is running" in out
     assert f": {key('alice').key_id}" in out
+
+
+def test_a_crown_says_what_it_rests_on_and_what_it_seals(told: World, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out = invoke(capsys, told, "explain", key("alice").key_id)
+    assert status == 0
+    assert "crown: measured on one sub-pool of hidden documents, and nobody has confirmed it on others; it seals 3 further documents" in out
+
+
+def test_status_says_what_was_opened_and_how_the_king_does_on_audit(
+    told: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = told.copy(tmp_path / "copy")
+    assert "hidden documents: rotation 0; opened so far: nothing" in invoke(capsys, told, "status")[1]
+    world.play()
+    (world.home / "config.toml").write_text((told.home / "config.toml").read_text().replace(str(told.home), str(world.home)))
+    status, out = invoke(capsys, world, "status")
+    assert status == 0
+    assert "rotation 1; opened so far: screen-0, confirm-0, audit-0" in out
+    assert "the king beside the one before him: +0.29" in out
+    assert "bpb on audit; audit decides nothing" in out
 
 
 def test_status_says_that_records_are_stale(told: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -269,10 +269,10 @@ def test_the_standard_library_is_large_enough_and_counts_true_bytes(tmp_path: Pa
     assert manifest.source_names == ("code", "docs")
     assert sum(shard.token_count for source in manifest.sources for shard in source.shards) >= 1_000_000
     assert sum(shard.documents for shard in hidden.shards) >= 2500
-    assert hidden.shard("screen").documents >= 1400
+    assert hidden.shard("confirm").documents >= 1400
     assert manifest.validation.document_count >= 200
     assert shared_documents(tmp_path / "data", tmp_path / "hidden") == 0
     pool = open_pool(tmp_path / "hidden", key=tmp_path / "hidden.key", expect=hidden.digest())
-    rows = pool.documents("screen", open_data(tmp_path / "data", expect=manifest.digest())).rows(1400, 64)
+    rows = pool.documents("confirm", open_data(tmp_path / "data", expect=manifest.digest())).rows(1400, 64)
     assert set(rows.sources) == {"code", "docs"}
     assert rows.lengths.mean() > 60

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ralph.chain.wallet import Hotkey, RecordKey
-from ralph.judge.decide import decide
+from ralph.judge.decide import Sealed, decide
 from ralph.judge.plan import Beacons, Need, needs
 from ralph.protocol.announcement import Environment, Hypothesis
 from ralph.protocol.canonical import digest
@@ -96,6 +96,7 @@ class World:
             beacon_two=drawn.two,
             cases=cases,
             measurements=tuple(one.measurement for one in measured),
+            sealed=Sealed(root=name_digest("sealed"), documents=rules.hidden.crown),
             rules=rules,
         )
         last = self.history.entries[-1] if self.history.entries else None
@@ -113,6 +114,9 @@ class World:
             measurements=measured,
             outcomes=decision.outcomes,
             crown=decision.crown,
+            hidden=rules.data.hidden_commitment,
+            watch=decision.watch,
+            openings=(),
         )
         self._publish(record)
         return self
@@ -195,10 +199,11 @@ class World:
             rung="C1",
             seed=need.seed,
             executed=need.executed,
+            subset=need.subset,
             environment=ENVIRONMENT.digest(),
             transcript_root=None,
             segments_root=None,
-            weights=None,
+            weights=need.weights or name_digest(f"weights {tree} {need.seed}"),
             parameters=1,
             tokens=1,
             score=None if failure else _score(self.quality[tree] + noise),

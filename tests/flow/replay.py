@@ -110,15 +110,15 @@ class Undertaker:
         """Return how many events there are."""
         return int(self._db.execute("SELECT count(*) FROM event").fetchone()[0])
 
-    def run(self) -> int:
-        """Run to the end, with a SIGKILL after every event. Return the number of kills."""
+    def run(self, *, spared: int = 0) -> int:
+        """Run to the end, with a SIGKILL after every event but the first ``spared``. Return the number of kills."""
         self._db.execute(SLOW_APPEND)
         kills = 0
         while True:
             before = self.count()
             process = self.start()
             while process.poll() is None:
-                if self.count() > before:
+                if self.count() > max(before, spared):
                     process.send_signal(signal.SIGKILL)
                     process.wait()
                     kills += 1
@@ -131,8 +131,8 @@ class Undertaker:
                 raise AssertionError(f"the validator ended with {process.returncode}: {self._log.read_text()[-2000:]}")
 
 
-def replay(world: World, recording: Recording, *, rounds: int) -> int:
-    """Run a validator over a recording; return how often it was killed."""
+def replay(world: World, recording: Recording, *, rounds: int, spared: int = 0) -> int:
+    """Run a validator over a recording, undisturbed up to the event ``spared``; return how often it was killed."""
     copy_bundles(recording, world.store)
     undertaker = Undertaker(world, rounds)
 
@@ -141,7 +141,7 @@ def replay(world: World, recording: Recording, *, rounds: int) -> int:
         await hold_for_validator(world)
         slots = asyncio.ensure_future(play_slots(world, recording, stop))
         try:
-            return await asyncio.to_thread(undertaker.run)
+            return await asyncio.to_thread(undertaker.run, spared=spared)
         finally:
             stop.set()
             await slots

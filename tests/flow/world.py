@@ -13,7 +13,7 @@ from ralph.chain.local import LocalChain
 from ralph.chain.producer import Barrier, BlockProducer
 from ralph.cli.exams import Exams
 from ralph.cli.nodes import miner_services, validator_services
-from ralph.cli.setup import Devnet, MinerPlan, derived, set_up
+from ralph.cli.setup import Devnet, MakeRules, MinerPlan, derived, set_up
 from ralph.config import load_config
 from ralph.data.corpora import stdlib_documents
 from ralph.data.prepare import prepare
@@ -53,9 +53,10 @@ def small_rules(*, genesis_tree: bytes, manifest: bytes, vocabulary: int, hidden
             "probation_runs": 2,
         }
     )
-    evaluation = rules.evaluation.model_copy(update={"documents": 96, "uniform_cells": 128, "weighted_cells": 32, "batch_rows": 32})
-    guards = rules.guards.model_copy(update={"min_documents": 6, "source_margin_sigmas": 2.0})
-    return rules.model_copy(update={"ladder": (rung,), "crown": crown, "evaluation": evaluation, "guards": guards})
+    evaluation = rules.evaluation.model_copy(update={"uniform_cells": 128, "weighted_cells": 32, "batch_rows": 32})
+    hidden = rules.hidden.model_copy(update={"screen": 48, "confirm": 96, "audit": 24, "crown": 6})
+    guards = rules.guards.model_copy(update={"min_documents": 4, "source_margin_sigmas": 2.0})
+    return rules.model_copy(update={"ladder": (rung,), "crown": crown, "evaluation": evaluation, "hidden": hidden, "guards": guards})
 
 
 def prepare_data(directory: Path) -> Path:
@@ -105,11 +106,10 @@ class Player:
 class World:
     """One devnet in a directory, with its chain's producer in this process."""
 
-    def __init__(self, home: Path, data: Path, names: Sequence[str], *, core: Path | None = None) -> None:
+    def __init__(self, home: Path, data: Path, names: Sequence[str], *, rules: MakeRules = small_rules, core: Path | None = None) -> None:
         miners = [MinerPlan(name=name) for name in names]
-        self.devnet: Devnet = set_up(
-            home, seed=SEED, miners=miners, data=data, rules=small_rules, exams=Exams(core=core, core_items=TASK_ITEMS)
-        )
+        exams = Exams(core=core, core_items=TASK_ITEMS)
+        self.devnet: Devnet = set_up(home, seed=SEED, miners=miners, data=data, rules=rules, exams=exams)
         self.store = DirectoryStore(home / "store")
 
     @contextmanager

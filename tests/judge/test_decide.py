@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ralph.errors import CorruptStateError
-from ralph.judge.decide import Decision, decide, queue_order
+from ralph.judge.decide import Decision, Sealed, decide, queue_order
+from ralph.judge.rotation import stage_subset
 from ralph.judge.weights import WEIGHT_SCALE, weights
 from ralph.protocol.bundle import RunClaim
 from ralph.protocol.lineage import KingRun, Reign, Throne
@@ -19,9 +20,10 @@ from ralph.protocol.rules import Rules, TaskGuard
 RULES = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=1024, hidden=bytes(32), sources=("code", "docs"))
 KING = bytes(32)
 B2 = bytes([9]) * 32
-POOL = tuple(KingRun(seed=1000 + index, val_bpb=2.87 + 0.01 * ((index % 3) - 1)) for index in range(8))
+POOL = tuple(KingRun(seed=1000 + index, val_bpb=2.87 + 0.01 * ((index % 3) - 1), weights=bytes(32)) for index in range(8))
 THRONE = replace(Throne.genesis(KING), round_index=0, pool=POOL)
 ENVIRONMENT = bytes([7]) * 32
+SEALED = Sealed(root=bytes([8]) * 32, documents=32)
 
 
 def tree(name: int) -> bytes:
@@ -71,7 +73,8 @@ def run(role: Role, stage: Stage, of: bytes, seed: int, bpb: float | None, *, ro
         tree=of,
         rung="C1",
         seed=seed,
-        executed=stage != "filter",
+        executed=role == "king" or stage != "filter",
+        subset=stage_subset(stage, 0),
         environment=ENVIRONMENT,
         transcript_root=root,
         segments_root=bytes(32),
@@ -84,7 +87,9 @@ def run(role: Role, stage: Stage, of: bytes, seed: int, bpb: float | None, *, ro
 
 
 def one_round(throne: Throne, cases: list[CaseRow], measurements: list[Measurement], *, rules: Rules = RULES) -> Decision:
-    return decide(throne, round_index=throne.round_index + 1, beacon_two=B2, cases=cases, measurements=measurements, rules=rules)
+    return decide(
+        throne, round_index=throne.round_index + 1, beacon_two=B2, cases=cases, measurements=measurements, sealed=SEALED, rules=rules
+    )
 
 
 def guards(runs: int, upper: float = 0.0) -> tuple[GuardRow, ...]:
@@ -269,7 +274,7 @@ def test_a_short_pool_holds_the_round():
 def test_rounds_cannot_be_skipped_or_repeated():
     for wrong in (0, 2):
         with pytest.raises(CorruptStateError):
-            decide(THRONE, round_index=wrong, beacon_two=B2, cases=[], measurements=[], rules=RULES)
+            decide(THRONE, round_index=wrong, beacon_two=B2, cases=[], measurements=[], sealed=SEALED, rules=RULES)
 
 
 @given(st.permutations(range(6)))
@@ -291,7 +296,7 @@ def reigning(rounds: int, pool: int) -> Throne:
         Reign(tree=tree(1), hotkey="a", crowned_round=2, gain_bpb=0.3),
         Reign(tree=tree(2), hotkey="b", crowned_round=5, gain_bpb=0.1),
     )
-    return replace(THRONE, lineage=lineage, round_index=5 + rounds, pool=POOL[:1] * pool)
+    return replace(THRONE, lineage=lineage, round_index=5 + rounds, king_runs=pool)
 
 
 def test_the_genesis_recipe_earns_for_the_owner():

@@ -22,6 +22,11 @@ def runs_with(n: int, *, gain: float, scatter: float = 1.0) -> tuple[list[float]
     return [10.0 - gain + e for e in noise], [10.0] * n, POOL
 
 
+def pairs_with(n: int, *, gain: float, scatter: float = 1.0) -> tuple[list[float], list[float]]:
+    """Challenger and king with exactly this mean difference, as screen and filter see them."""
+    return runs_with(n, gain=gain, scatter=scatter)[:2]
+
+
 @pytest.mark.parametrize(
     ("entry", "values"),
     [
@@ -61,11 +66,11 @@ def test_entries_count_from_one() -> None:
 
 
 def test_the_screen_lets_through_what_exceeds_its_threshold() -> None:
-    error = estimate([10.0], [10.0], POOL, DEVNET).standard_error_z
-    assert screen(*runs_with(1, gain=0.51 * error, scatter=0), DEVNET).action is Action.ADVANCE
-    dropped = screen(*runs_with(1, gain=0.49 * error, scatter=0), DEVNET)
+    error = estimate([10.0], [10.0], None, DEVNET).standard_error_z
+    assert screen(*pairs_with(1, gain=0.51 * error, scatter=0), DEVNET).action is Action.ADVANCE
+    dropped = screen(*pairs_with(1, gain=0.49 * error, scatter=0), DEVNET)
     assert (dropped.action, dropped.reason, dropped.threshold) == (Action.DROP, Reason.STA_NOISE, 0.5)
-    assert screen(*runs_with(1, gain=-3.0, scatter=0), DEVNET).reason is Reason.STA_WORSE
+    assert screen(*pairs_with(1, gain=-3.0, scatter=0), DEVNET).reason is Reason.STA_WORSE
 
 
 @pytest.mark.parametrize(
@@ -91,8 +96,8 @@ def test_the_screen_lets_through_what_exceeds_its_threshold() -> None:
     ],
 )
 def test_each_filter_look_acts_at_the_thresholds_of_the_design(rules: CrownRules, n: int, z: float, action: Action) -> None:
-    error = estimate(*runs_with(n, gain=0.0), rules).standard_error_z
-    look = filter_look(*runs_with(n, gain=z * error), rules)
+    error = estimate(*pairs_with(n, gain=0.0), None, rules).standard_error_z
+    look = filter_look(*pairs_with(n, gain=z * error), rules)
     assert look.action is action
     assert look.statistic == pytest.approx(z, abs=1e-9)
     assert look.reason is not Reason.STA_CROWN
@@ -160,14 +165,14 @@ def test_scatter_and_not_the_unit_sigma_decides_the_proof() -> None:
 @pytest.mark.parametrize("n", [1, 3, 5, 16])
 def test_a_look_at_another_number_of_runs_is_refused(n: int) -> None:
     with pytest.raises(ValueError, match="look at"):
-        filter_look(*runs_with(n, gain=1.0), DEVNET)
+        filter_look(*pairs_with(n, gain=1.0), DEVNET)
     with pytest.raises(ValueError, match="look at"):
         proof_look(*runs_with(n, gain=1.0), DEVNET, entry=1)
 
 
 def test_a_screen_of_another_number_of_runs_is_refused() -> None:
     with pytest.raises(ValueError, match="screen runs"):
-        screen(*runs_with(2, gain=1.0), DEVNET)
+        screen(*pairs_with(2, gain=1.0), DEVNET)
 
 
 @given(

@@ -143,11 +143,14 @@ def test_the_simulator_decides_as_the_production_rule_does(rules: CrownRules) ->
         for index, n in enumerate(looks):
             king = rules.sigma * generator.standard_normal((60, n))
             challenger = rules.sigma * generator.standard_normal((60, n)) - effects
-            seen = simulate.statistics(challenger, king, pool, rules)
+            seen = simulate.statistics(challenger, king, pool if stage == "proof" else None, rules)
             yes, no = simulate.filter_rule(seen, index, rules) if stage == "filter" else simulate.proof_rule(seen, entries, index, rules)
             for i in range(60):
-                case = (list(challenger[i]), list(king[i]), list(pools[i]), rules)
-                exact = estimate(*case)
+                case = list(challenger[i]), list(king[i])
+                exact = estimate(*case, list(pools[i]) if stage == "proof" else None, rules)
                 assert (seen.est[i], seen.z[i], seen.t[i]) == pytest.approx((exact.est, exact.z, exact.t), rel=1e-9)
-                look = sequential.filter_look(*case) if stage == "filter" else sequential.proof_look(*case, entry=int(entries[i]))
+                if stage == "filter":
+                    look = sequential.filter_look(*case, rules)
+                else:
+                    look = sequential.proof_look(*case, list(pools[i]), rules, entry=int(entries[i]))
                 assert (yes[i], no[i]) == (look.action in {Action.ADVANCE, Action.CROWN}, look.action is Action.DROP)

@@ -8,9 +8,9 @@ from ralph.errors import UntrustedInputError
 from ralph.protocol.announcement import Announcement, Environment, Hypothesis, Slot, parse_anchor_payload
 from ralph.protocol.bundle import Manifest, ManifestEntry, RunClaim, manifest_of
 from ralph.protocol.canonical import envelope
-from ralph.protocol.measurement import Measurement, SignedMeasurement
+from ralph.protocol.measurement import ExactScores, Measurement, SignedMeasurement
 from ralph.protocol.network import NetworkProfile, devnet_rules
-from ralph.protocol.pool import OpenedSubset, Opening, PoolCommitment, PoolLeaves
+from ralph.protocol.pool import OpenedSubset, Opening, PoolCommitment, PoolLeaves, Subset
 from ralph.protocol.record import Anchor, KeyEndorsement, Record, SignedRecord
 from ralph.protocol.rules import Rules
 from ralph.protocol.submission import Submission
@@ -19,7 +19,7 @@ from tests.protocol.test_canonical import VALUES
 STRUCTURES = [
     Announcement, Environment, Hypothesis, Manifest, ManifestEntry, RunClaim, Measurement, SignedMeasurement,
     NetworkProfile, Anchor, KeyEndorsement, Record, SignedRecord, Rules, Submission,
-    PoolCommitment, Opening, OpenedSubset, PoolLeaves,
+    PoolCommitment, Opening, OpenedSubset, PoolLeaves, Subset, ExactScores,
 ]  # fmt: skip
 RULES = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=1024, hidden=bytes(32), sources=())
 

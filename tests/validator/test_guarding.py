@@ -13,10 +13,12 @@ from ralph.judge.plan import Need
 from ralph.protocol.lineage import Contest, PairedRun, Throne
 from ralph.protocol.measurement import Role
 from ralph.protocol.network import devnet_rules
+from ralph.protocol.pool import Subset
 from ralph.protocol.rules import TaskGuard
 from ralph.records.events import EventTable
 from ralph.store.directory import DirectoryStore
-from ralph.validator.guarding import Guarding
+from ralph.validator.answers import Answers
+from ralph.validator.guarding import DocumentLosses, Guarding
 from tests.evaluate import material as documents
 from tests.evaluate.core22 import material
 from tests.evaluate.core22.material import ORDER_KEY, Honest, examinee
@@ -28,6 +30,7 @@ GUARDS = BASE.guards.model_copy(
 RULES = BASE.model_copy(update={"guards": GUARDS})
 AUDIT = AuditRules(uniform=1, weighted=0, tau_nats=1e-6)
 TREE, KING = bytes([1] * 32), bytes([2] * 32)
+SUBSET = Subset(shard="confirm", rotation=0)
 HIDDEN = documents.rows(count=30, sequence=16, vocabulary=40)
 
 
@@ -62,25 +65,28 @@ def guarding(folder: Path, *, runs: tuple[PairedRun, ...] = ()) -> Guarding:
     contest = Contest(
         announcement=bytes(32), hotkey="m", coldkey="c", tree=TREE, normalised=bytes(32), stage="proof", opened_round=1, entry=1, runs=runs
     )
+    private = DirectoryStore(folder / "private")
     return Guarding(
         rules=RULES,
-        events=EventTable.open(folder / "events.sqlite"),
-        private=DirectoryStore(folder / "private"),
+        losses=DocumentLosses(private=private),
+        answers=Answers(events=EventTable.open(folder / "events.sqlite"), private=private),
         hidden=HIDDEN,
+        subset=SUBSET,
         throne=replace(Throne.genesis(KING), contests=(contest,)),
     )
 
 
 def need(role: Role, seed: int) -> Need:
-    return Need(role=role, stage="proof", tree=KING if role == "king" else TREE, seed=seed, executed=True)
+    return Need(role=role, stage="proof", tree=KING if role == "king" else TREE, seed=seed, executed=True, subset=SUBSET)
 
 
 def played(one: Guarding, seeds: range, king: Examined, challenger: Examined) -> tuple[Need, ...]:
     """Keep pairs of runs; return the challenger's needs."""
     nats = np.linspace(5, 9, len(HIDDEN))
     for seed in seeds:
-        one.keep(need("king", seed), nats, (king,))
-        one.keep(need("challenger", seed), nats - 0.1, (challenger,))
+        for of, lost, examined in ((need("king", seed), nats, king), (need("challenger", seed), nats - 0.1, challenger)):
+            one.losses.keep(of, lost)
+            one.answers.keep(of, (examined,))
     return tuple(need("challenger", seed) for seed in seeds)
 
 
@@ -106,7 +112,7 @@ def test_a_task_that_was_forgotten_is_above_its_margins_and_the_other_is_not(tmp
 
 
 def test_runs_of_an_earlier_round_count_and_missing_ones_end_the_contest_by_themselves(tmp_path: Path, honest: Examined) -> None:
-    earlier = tuple(PairedRun(seed=seed, challenger=1.0, king=1.1) for seed in range(4))
+    earlier = tuple(PairedRun(seed=seed, challenger=1.0, king=1.1, challenger_weights=bytes(32), king_weights=bytes(32)) for seed in range(4))
     one = guarding(tmp_path, runs=earlier)
     wanted = played(one, range(4, 8), honest, honest)
     assert one.rows(wanted[-1], wanted, beacon_two=bytes(32)) == ()
@@ -128,9 +134,9 @@ def test_a_validator_that_comes_back_keeps_what_it_kept_and_goes_on(tmp_path: Pa
 
 def test_the_kings_first_answers_are_kept_for_the_weighted_draws(tmp_path: Path, honest: Examined, forgetful: Examined) -> None:
     one = guarding(tmp_path)
-    assert one.king_answers(["tasks"]) == {}
+    assert one.answers.king(KING, ["tasks"]) == {}
     played(one, range(1), honest, forgetful)
     played(one, range(1, 2), forgetful, forgetful)
-    kept = one.king_answers(["tasks"])["tasks"]
+    kept = one.answers.king(KING, ["tasks"])["tasks"]
     for answers in honest.answers:
         assert np.array_equal(kept[answers.entry.task.label].beside(answers).losses, answers.losses)

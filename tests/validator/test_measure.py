@@ -9,6 +9,7 @@ from ralph.errors import InfrastructureError
 from ralph.judge.plan import Need
 from ralph.protocol.measurement import Role
 from ralph.protocol.network import devnet_rules
+from ralph.protocol.pool import Subset
 from ralph.repository.genesis import genesis_recipe
 from ralph.repository.trees import read_tree
 from ralph.sandbox.bubblewrap import BubblewrapSandbox
@@ -20,6 +21,7 @@ from tests.evaluate import material
 from tests.train.material import RUNG, VOCABULARY, job, small_data
 
 TRIES = 2
+SUBSET = Subset(shard="screen", rotation=0)
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +36,12 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
         rules=rules,
         sandbox=sandbox,
         data=data,
-        hidden=data.validation.rows(None, RUNG.sequence),
+        hidden={SUBSET: data.validation.rows(None, RUNG.sequence)},
         environment=describe(sandbox, genesis_recipe(), RUNG, scratch=root),
         executor="validator",
         round_index=0,
         beacon_two=bytes(32),
-        king_losses=None,
+        king_losses={},
         scratch=root,
     )
 
@@ -47,7 +49,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 def work(bench: Bench, recipe: Path, role: Role) -> Work:
     tree = read_tree(recipe)
     weights = host.train(job(), sandbox=bench.sandbox, data=bench.data).weights
-    return Work(need=Need(role=role, stage="filter", tree=tree.digest(), seed=1, executed=False), tree=tree, weights=weights)
+    return Work(need=Need(role=role, stage="filter", tree=tree.digest(), seed=1, executed=False, subset=SUBSET), tree=tree, weights=weights)
 
 
 def test_lies_that_never_repeat_end_with_the_challenger_and_not_with_the_round(bench: Bench, tmp_path: Path) -> None:

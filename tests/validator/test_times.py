@@ -8,13 +8,14 @@ import pytest
 from ralph.judge.plan import Need
 from ralph.protocol.measurement import Measurement
 from ralph.protocol.network import LADDER
+from ralph.protocol.pool import Subset
 from ralph.protocol.rules import Rung
 from ralph.records.events import EventTable
 from ralph.validator.times import KIND, Times
 
 KING, CHALLENGER = bytes([1]) * 32, bytes([2]) * 32
 TIMED = LADDER[0].model_copy(update={"max_time_ratio": 1.1})
-CHALLENGERS = Need(role="challenger", stage="proof", tree=CHALLENGER, seed=7, executed=True)
+CHALLENGERS = Need(role="challenger", stage="proof", tree=CHALLENGER, seed=7, executed=True, subset=Subset(shard="confirm", rotation=0))
 KINGS = replace(CHALLENGERS, role="king", tree=KING)
 
 
@@ -28,6 +29,7 @@ def measurement(need: Need) -> Measurement:
         rung="C1",
         seed=need.seed,
         executed=need.executed,
+        subset=need.subset,
         environment=bytes(32),
         transcript_root=bytes(32),
         segments_root=bytes(32),

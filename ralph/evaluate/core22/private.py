@@ -20,7 +20,7 @@ from ralph.data.corpora import Document
 from ralph.data.pool import HiddenPool, open_pool
 from ralph.data.tokenizer import Tokenizer
 from ralph.errors import ConfigurationError, CorruptStateError, UntrustedInputError
-from ralph.evaluate.active import FIRST_ROTATION, active_subset
+from ralph.evaluate.active import active_subset
 from ralph.evaluate.cells import Tokens
 from ralph.evaluate.core22.exam import Exam
 from ralph.evaluate.core22.examining import Examination
@@ -28,12 +28,12 @@ from ralph.evaluate.core22.guarded import audit_rules
 from ralph.evaluate.core22.items import CODE, MAX_LINE_BYTES, Item, LanguageModeling, MultipleChoice, Schema, item_digest, parse_item
 from ralph.evaluate.core22.manifest import build
 from ralph.evaluate.core22.tasks import Chance, Task, TaskType
-from ralph.protocol.pool import OpenedSubset, PoolCommitment, ShardName
+from ralph.protocol.pool import OpenedSubset, PoolCommitment, ShardName, Subset
 from ralph.protocol.rules import PRIVATE_ITEMS, ExamRules, PrivateGuard
 
 SCHEMAS = tuple(sorted(kind.value for kind in TaskType))
 MAX_LICENCE = 500
-ASKED_SHARD: ShardName = "screen"
+ASKED_SHARD: ShardName = "confirm"
 VOCABULARY = 257
 MAX_FILE_BYTES = 64 << 20
 
@@ -187,7 +187,7 @@ def verify_items(opened: OpenedSubset) -> tuple[PrivateItem, ...]:
     found = []
     for opening in opened.openings:
         tokens = np.frombuffer(opening.tokens, "<u2")
-        where = f"item {opening.index} of {opened.shard}"
+        where = f"item {opening.index} of {opened.subset.shard}"
         if not tokens.all():
             raise UntrustedInputError("INT-SCHEMA", f"{where} holds what is no byte")
         try:
@@ -246,7 +246,11 @@ def private_examination(
         ConfigurationError: OPS-DATA, fewer items than are to be active.
     """
     held = items_of(pool, ASKED_SHARD)
-    places = active_subset(beacon=beacon, hotkey=hotkey, shard=ASKED_SHARD, rotation=FIRST_ROTATION, documents=len(held), count=guard.items)
+    subset = Subset(shard=ASKED_SHARD, rotation=0)
+    if guard.items > len(held):
+        detail = f"{guard.items} private items are to be asked, shard {ASKED_SHARD} holds {len(held)}; add items and commit again"
+        raise ConfigurationError(detail, code=CODE)
+    places = active_subset(beacon=beacon, hotkey=hotkey, subset=subset, places=range(len(held)), count=guard.items)
     by_kind = {kind: tuple(held[place].item for place in places if held[place].kind is kind) for kind in TaskType}
     source = ActiveItems(by_kind={kind: items for kind, items in by_kind.items() if items})
     audited = audit_rules(rules)

@@ -11,7 +11,7 @@ from ralph.data.layout import sealed_name
 from ralph.data.pool import HiddenPool
 from ralph.data.poolkey import PoolKey
 from ralph.errors import ConfigurationError, CorruptStateError, UntrustedInputError
-from ralph.evaluate.active import active_subset, verify_opened
+from ralph.evaluate.active import Committed, Drawn, active_subset, verify_opened
 from ralph.evaluate.core22.audit import audit
 from ralph.evaluate.core22.private import (
     ASKED_SHARD,
@@ -28,13 +28,14 @@ from ralph.evaluate.core22.sealing import add, all_items, renew, seal
 from ralph.evaluate.core22.sitting import sit
 from ralph.evaluate.core22.tasks import TASKS, TaskType
 from ralph.protocol.network import DEVNET_EXAM
-from ralph.protocol.pool import SHARDS, PoolLeaves, verify_refresh
+from ralph.protocol.pool import SHARDS, PoolLeaves, Subset, verify_refresh
 from ralph.protocol.rules import PrivateGuard
 from tests.evaluate.core22 import material
 from tests.evaluate.core22.material import DRAW_KEY, ORDER_KEY, Honest, examinee
 
 LICENCE = "written for this test, CC0-1.0"
 BEACON, HOTKEY = bytes(range(32)), "5F"
+SUBSET = Subset(shard=ASKED_SHARD, rotation=0)
 BY_KIND = {kind: next(task for task in TASKS if task.type is kind) for kind in TaskType}
 
 
@@ -124,7 +125,7 @@ def test_the_drawn_part_is_asked_audited_and_graded_as_one(sealed: HiddenPool) -
     published = part.published(3)
     assert published.accuracy == round(float(part.correct.mean()), 3)
     held = items_of(sealed, ASKED_SHARD)
-    places = active_subset(beacon=BEACON, hotkey=HOTKEY, shard=ASKED_SHARD, rotation=0, documents=len(held), count=30)
+    places = drawn(len(held), 30)
     asked = {item for entry in one.exam.manifest.entries for item in one.exam.bundle.items(entry.task)}
     assert asked == {held[place].item for place in places}
 
@@ -140,14 +141,21 @@ def test_more_active_items_than_there_are_is_the_operators_mistake(sealed: Hidde
         examination(sealed, items=91)
 
 
+def drawn(documents: int, count: int) -> tuple[int, ...]:
+    return active_subset(beacon=BEACON, hotkey=HOTKEY, subset=SUBSET, places=range(documents), count=count)
+
+
 def opened(sealed: HiddenPool):
     contents = sealed.contents(ASKED_SHARD)
-    places = active_subset(beacon=BEACON, hotkey=HOTKEY, shard=ASKED_SHARD, rotation=0, documents=contents.index.size, count=10)
-    return sealed.opened(contents, places, hotkey=HOTKEY, rotation=0)
+    return sealed.opened(contents, drawn(contents.index.size, 10), hotkey=HOTKEY, subset=SUBSET)
 
 
 def check(sealed: HiddenPool, subset) -> tuple[PrivateItem, ...]:
-    verify_opened(subset, sealed.commitment, beacon=BEACON, hotkey=HOTKEY, shard=ASKED_SHARD, rotation=0, count=10)
+    pool = Committed(commitment=sealed.commitment, leaves=sealed.leaves)
+    leaves = pool.leaves.shard(ASKED_SHARD)
+    places = drawn(len(leaves), 10)
+    wanted = Drawn(subset=SUBSET, commitment=sealed.commitment.digest(), places=places, leaves=tuple(leaves[place] for place in places))
+    verify_opened(subset, wanted, pool, hotkey=HOTKEY)
     return verify_items(subset)
 
 
@@ -159,13 +167,13 @@ def test_an_item_that_was_changed_after_it_was_asked_does_not_open(sealed: Hidde
     subset = opened(sealed)
     text = subset.openings[0].tokens
     easier = subset.openings[0].model_copy(update={"tokens": text[:-2] + text[:2]})
-    with pytest.raises(UntrustedInputError, match="INT-HASH"):
+    with pytest.raises(UntrustedInputError, match="OPN-LEAF"):
         check(sealed, subset.model_copy(update={"openings": (easier, *subset.openings[1:])}))
 
 
 def test_a_drawn_item_cannot_be_kept_back(sealed: HiddenPool) -> None:
     subset = opened(sealed)
-    with pytest.raises(UntrustedInputError, match="INT-ABSENT"):
+    with pytest.raises(UntrustedInputError, match="OPN-ABSENT"):
         check(sealed, subset.model_copy(update={"openings": subset.openings[1:]}))
 
 
