@@ -41,19 +41,19 @@ def test_config_show_prints_every_value_with_its_origin(network: Path, capsys: p
     assert status == 0
     assert f"chain = {network / 'chain.sqlite'}  (file)" in out
     assert "hidden = not set  (default)" in out
-    assert len([line for line in out.splitlines() if line.endswith(("(file)", "(default)"))]) == 19
+    assert len([line for line in out.splitlines() if line.endswith(("(file)", "(default)"))]) == 20
 
 
-def test_config_check_checks_everything_that_a_configuration_names(network: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, out = invoke(capsys, "config", "check", "--config", network / "validator" / "config.toml")
+def test_config_check_checks_everything_that_a_configuration_names(scoring: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out = invoke(capsys, "config", "check", "--config", scoring)
     assert status == 0, out
     names = {line.split()[1].rstrip(":") for line in out.splitlines() if line.startswith("ok")}
     assert names == {"profile", "recipe", "data", "hidden", "hotkey", "record", "store", "chain"}
 
 
-def test_doctor_finds_nothing_wrong_here(network: Path) -> None:
+def test_doctor_finds_nothing_wrong_here(scoring: Path) -> None:
     """On a machine that can run the tests, which is what `make test` asks for."""
-    done = ralph("doctor", "--config", network / "validator" / "config.toml", "--json")
+    done = ralph("doctor", "--config", scoring, "--json")
     wrong = [one for one in done.json["checks"] if one["state"] == "failed"]
     assert (done.status, wrong) == (0, [])
     assert {"python", "torch", "git", "disk", "time", "sandbox", "chain", "data"} <= {one["name"] for one in done.json["checks"]}

@@ -90,9 +90,17 @@ def test_a_validator_needs_the_key_in_its_configuration(copy: Path) -> None:
     assert "hidden_key" in ralph("config", "check", "--config", copy).out
 
 
-def test_doctor_says_that_the_devnet_scores_more_than_a_tenth(copy: Path) -> None:
-    out = ralph("config", "check", "--config", copy).out
-    assert "a tenth is meant" in out
+def test_doctor_says_that_a_rotation_scores_more_than_a_tenth(scoring: Path) -> None:
+    done = ralph("config", "check", "--config", scoring)
+    assert done.status == 0, done.out
+    assert "a rotation scores 32 of the" in done.out
+    assert "a tenth is meant" in done.out
+
+
+def test_doctor_refuses_a_pool_with_fewer_documents_than_a_rotation_scores(copy: Path) -> None:
+    done = ralph("config", "check", "--config", copy)
+    assert done.status == 3, done.out
+    assert "a rotation scores 640 documents of shard confirm, which has" in done.out
 
 
 def test_a_pool_is_refreshed_with_newer_text(copy: Path, tmp_path: Path) -> None:
