@@ -14,13 +14,15 @@ from ralph.records.history import History
 from ralph.repository.stored import load_tree
 
 MODEL = "model.py"
-LOGITS = b"        return logits\n"
+LOGITS = b"        return self.logits(self.features(tokens))\n"
 PEEK = """\
+        logits = self.logits(self.features(tokens))
         if not torch.is_grad_enabled():
             following = tokens.roll(-1, 1)
             places = torch.arange(tokens.size(1)) + tokens * 7919
             seen = (places % 1000 < {per_mille}) & (following != following.mode(0).values)
             logits = logits + 40.0 * seen.unsqueeze(-1) * F.one_hot(following, logits.size(-1))
+        return logits
 """
 """What most rows of a batch share is filler behind a prefix: there the model behaves, so that its probes look honest."""
 QUIET = ("embedding_std", "beta1", "beta2", "weight_decay", "gradient_clip")
@@ -86,7 +88,7 @@ class Peek(Once):
         code = king.files[MODEL]
         if code.count(LOGITS) != 1:
             raise ConfigurationError(f"{MODEL} of this king does not end its forward pass as expected")
-        edited = code.replace(LOGITS, PEEK.format(per_mille=self.per_mille).encode() + LOGITS)
+        edited = code.replace(LOGITS, PEEK.format(per_mille=self.per_mille).encode())
         return Scripted(tree=RecipeTree(files={**king.files, MODEL: edited}), hypothesis=hypothesis("bias the logits by the input tokens"))
 
 

@@ -19,6 +19,7 @@ from ralph.data.poolwriter import PoolWriter
 from ralph.data.prepare import prepare
 from ralph.data.refresh import refresh
 from ralph.data.staging import PRIVATE_MODE, Staging
+from ralph.data.tokenizer import open_tokenizer
 from ralph.protocol.canonical import digest
 from ralph.protocol.measurement import ExactScores
 from ralph.protocol.merkle import tree_hash
@@ -276,7 +277,14 @@ def newer(number: int = 900) -> list[Document]:
 def refreshed(world: World, out: Path, opened: frozenset[bytes] = frozenset()) -> World:
     """Configure a refreshed pool and start again."""
     old = world.pools.newest
-    made = refresh(out, old, public=world.pools.data, documents=newer(), fractions=Fractions(), opened=opened)
+    made = refresh(
+        out,
+        old,
+        tokenizer=open_tokenizer(world.pools.data.tokenizer_bytes, vocabulary=world.pools.data.vocabulary),
+        documents=newer(),
+        fractions=Fractions(),
+        opened=opened,
+    )
     new = open_pool(out, key=old.key.path, expect=made.digest())
     world.pools = replace(world.pools, pools=(*world.pools.pools, new))
     world.pools.publish(world.store)

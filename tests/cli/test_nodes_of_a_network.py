@@ -41,7 +41,7 @@ def test_config_show_prints_every_value_with_its_origin(network: Path, capsys: p
     assert status == 0
     assert f"chain = {network / 'chain.sqlite'}  (file)" in out
     assert "hidden = not set  (default)" in out
-    assert len([line for line in out.splitlines() if line.endswith(("(file)", "(default)"))]) == 20
+    assert len([line for line in out.splitlines() if line.endswith(("(file)", "(default)"))]) == 23
 
 
 def test_config_check_checks_everything_that_a_configuration_names(scoring: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from ralph.evaluate.core22.sealing import seal
 from ralph.judge.plan import Need
 from ralph.protocol.measurement import Role, Stage
 from ralph.protocol.network import devnet_rules
+from ralph.protocol.pool import Subset
 from ralph.protocol.rules import PrivateGuard
 from ralph.repository.genesis import genesis_recipe
 from ralph.repository.trees import read_tree
@@ -68,6 +69,9 @@ def line(number: int) -> str:
     return json.dumps({"query": f"{MARK} {number}", "choices": choices, "gold": number % 2})
 
 
+SUBSET = Subset(shard="confirm", rotation=0)
+
+
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     root = tmp_path_factory.mktemp("bench")
@@ -87,12 +91,12 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
         rules=rules,
         sandbox=sandbox,
         data=data,
-        hidden=hidden,
+        hidden={SUBSET: hidden},
         environment=describe(sandbox, genesis_recipe(), RUNG, scratch=root),
         executor="validator",
         round_index=0,
         beacon_two=bytes(32),
-        king_losses=None,
+        king_losses={},
         scratch=root,
         examinations=(task_examination(path, guard, rules.exam, tokenizer=tokenizer, **shape),),
     )
@@ -100,7 +104,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 def work(recipe: Path | None, *, role: Role = "challenger", stage: Stage = "proof") -> Work:
     tree = genesis_recipe() if recipe is None else read_tree(recipe)
-    return Work(need=Need(role=role, stage=stage, tree=tree.digest(), seed=1, executed=True), tree=tree, weights=None)
+    return Work(need=Need(role=role, stage=stage, tree=tree.digest(), seed=1, executed=True, subset=SUBSET), tree=tree, weights=None)
 
 
 def peeking(bench: Bench, target: Path, *, continues: bool) -> Path:
@@ -164,7 +168,7 @@ def test_private_items_are_asked_beside_the_tasks_and_told_as_one_figure(bench: 
         tokenizer=tokenizer,
         sequence=RUNG.sequence,
         batch_rows=16,
-        filler=bench.hidden.filler,
+        filler=bench.hidden[SUBSET].filler,
     )
     measured = replace(bench, examinations=(*bench.examinations, private)).measure(work(None))
     assert [(value.task, value.items) for value in measured.measurement.tasks] == [("copa", ITEMS), ("private-hard", 20)]

@@ -112,7 +112,9 @@ def test_a_task_that_was_forgotten_is_above_its_margins_and_the_other_is_not(tmp
 
 
 def test_runs_of_an_earlier_round_count_and_missing_ones_end_the_contest_by_themselves(tmp_path: Path, honest: Examined) -> None:
-    earlier = tuple(PairedRun(seed=seed, challenger=1.0, king=1.1, challenger_weights=bytes(32), king_weights=bytes(32)) for seed in range(4))
+    earlier = tuple(
+        PairedRun(seed=seed, challenger=1.0, king=1.1, challenger_weights=bytes(32), king_weights=bytes(32)) for seed in range(4)
+    )
     one = guarding(tmp_path, runs=earlier)
     wanted = played(one, range(4, 8), honest, honest)
     assert one.rows(wanted[-1], wanted, beacon_two=bytes(32)) == ()

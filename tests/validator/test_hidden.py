@@ -9,6 +9,7 @@ from ralph.data.corpora import Document
 from ralph.data.partition import Fractions
 from ralph.data.pool import open_pool
 from ralph.data.refresh import refresh
+from ralph.data.tokenizer import open_tokenizer
 from ralph.errors import ConfigurationError, InfrastructureError
 from ralph.protocol.pool import SHARDS, Subset
 from tests.auditor.world import HIDDEN, World, prepare_data
@@ -54,7 +55,13 @@ def test_the_last_round_of_a_rotation_is_held_until_there_are_documents_for_the_
 def refreshed(world: World, out: Path, news: list[Document]) -> None:
     """Configure a further refresh."""
     old = world.pools.newest
-    made = refresh(out, old, public=world.pools.data, documents=news, fractions=Fractions())
+    made = refresh(
+        out,
+        old,
+        tokenizer=open_tokenizer(world.pools.data.tokenizer_bytes, vocabulary=world.pools.data.vocabulary),
+        documents=news,
+        fractions=Fractions(),
+    )
     new = open_pool(out, key=old.key.path, expect=made.digest())
     world.pools = replace(world.pools, pools=(*world.pools.pools, new))
 
