@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train:train", "Train a recipe once, as a validator would."),
     "calibrate": ("calibrate:calibrate_command", "Measure how far claims and probes of an honest model are apart here."),
     "core": ("core:app", "Fetch, show and score downstream tasks."),
+    "rescore": ("rescore:rescore_command", "Score weights from prefixes alone, as an appeal does."),
     "chain": ("chain:app", "Make the blocks of a development chain."),
     "miner": ("miner:app", "Research, announce, prove and submit."),
     "validator": ("validator:app", "Judge submissions, publish records, set weights."),
