@@ -33,8 +33,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "calibrate": ("calibrate:calibrate_command", "Measure how far claims and probes of an honest model are apart here."),
     "rescore": ("rescore:rescore_command", "Score weights from prefixes alone, as an appeal does."),
     "core": ("core:app", "Fetch, show and score downstream tasks."),
-    "core": ("core:app", "Fetch, show and score downstream tasks."),
-    "rescore": ("rescore:rescore_command", "Score weights from prefixes alone, as an appeal does."),
     "chain": ("chain:app", "Make the blocks of a development chain."),
     "miner": ("miner:app", "Research, announce, prove and submit."),
     "validator": ("validator:app", "Judge submissions, publish records, set weights."),
