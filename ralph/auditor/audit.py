@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ralph.auditor.cases import CaseAuditor, check_crown
+from ralph.auditor.cases import CaseAuditor, ReadOnlyStore, check_crown
 from ralph.auditor.decisions import Decided, decide_again
+from ralph.auditor.exact import check_exact
 from ralph.auditor.facts import ValidatorFacts, Witness, read_round, read_validator
 from ralph.auditor.openings import PoolAuditor
 from ralph.auditor.payments import check_weights
@@ -123,6 +124,7 @@ class _Selection:
             cases.check(about, expected)
         else:
             found.unknown(Check.GATES, subject, "the gates were not repeated, because the list of cases is not the chain's")
+        check_exact(record, ReadOnlyStore(self.store), rules, found)
         check_crown(one, history, self.store, rules, self.scratch, found)
         self.pool.check(one)
 

@@ -122,7 +122,7 @@ def _score_faults(one: Measurement, score: Score, rules: Rules) -> tuple[tuple[b
     return (
         (full, f"scored {score.documents} documents, the Rules say {documents}"),
         (sum(part.documents for part in score.sources) == score.documents, "has sources whose documents do not add up"),
-        (score.cells == cells, f"probed {score.cells} cells, the Rules say {cells}"),
+        (score.cells in (cells, 0), f"probed {score.cells} cells, the Rules say {cells}, or none of a reviewed recipe"),
         (0 <= score.worst_mismatch_nats <= worst_nats, f"has a mismatch of {score.worst_mismatch_nats} nats and is no failure"),
         (abs(score.correction_nats) <= most, "has a correction that its mismatch cannot give"),
         (

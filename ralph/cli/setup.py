@@ -17,6 +17,7 @@ from ralph.data.partition import Progress
 from ralph.data.poolkey import PoolKey, key_beside
 from ralph.data.prepare import prepare
 from ralph.data.shards import data_manifest, pool_commitment
+from ralph.evaluate.reviewed import code_digest
 from ralph.protocol.canonical import digest
 from ralph.protocol.network import NetworkProfile, devnet_rules
 from ralph.protocol.rules import Rules
@@ -97,13 +98,16 @@ def set_up(
     _prepare(public, hidden, secret=derived(seed, "hidden pool"), progress=progress)
     manifest = _manifest_digest(public)
     pool = pool_commitment(hidden)
+    genesis = genesis_recipe()
     chosen = rules(
-        genesis_tree=genesis_recipe().digest(),
+        genesis_tree=genesis.digest(),
         manifest=manifest[0],
         vocabulary=manifest[1],
         hidden=pool.digest(),
         sources=pool.source_names,
     )
+    evaluation = chosen.evaluation.model_copy(update={"reviewed": (code_digest(genesis),)})
+    chosen = chosen.model_copy(update={"evaluation": evaluation})
     chosen = read.guarded(chosen, place=home / PRIVATE, secret=derived(seed, "private items"))
     hotkeys, chain_hash = _people(home, seed, [OWNER, VALIDATOR, *(plan.name for plan in miners)])
     profile = NetworkProfile(name="devnet", chain=chain_hash, netuid=1, rules=chosen)

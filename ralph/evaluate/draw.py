@@ -125,6 +125,16 @@ def claims_digest(claims: Floats) -> bytes:
     return bytes_digest(CLAIMS_TAG, np.ascontiguousarray(claims, dtype="<f8").view(np.uint8).data)
 
 
+def no_draw(key: bytes, claims: Floats) -> Draw:
+    """Return a draw of no cells, bound to the claims as every draw is."""
+    none = np.zeros(0, np.int64)
+    return Draw(cells=none, probability=np.zeros(0), uniform=0, seed=_bound(key, claims))
+
+
+def _bound(key: bytes, claims: Floats) -> bytes:
+    return digest(DRAW_TAG, {"key": key, "claims": claims_digest(claims)})
+
+
 def draw(key: bytes, claims: Floats, reference: Floats | None, *, uniform: int, weighted: int, piece: int = PIECE_CELLS) -> Draw:
     """Draw ``uniform`` cells uniformly and ``weighted`` cells in proportion to what they claim to gain.
 
@@ -140,7 +150,7 @@ def draw(key: bytes, claims: Floats, reference: Floats | None, *, uniform: int, 
     """
     if len(key) != KEY_BYTES or uniform < 2 or weighted == 1 or claims.size < 1:
         raise ConfigurationError(f"{uniform} uniform and {weighted} weighted draws of {claims.size} cells with a key of {len(key)} bytes")
-    bound = digest(DRAW_TAG, {"key": key, "claims": claims_digest(claims)})
+    bound = _bound(key, claims)
     unit = (words(bound, "cells", uniform + weighted) >> np.uint64(11)).astype(np.float64) * 2.0**-53
     gains = Gains.of(claims, reference, piece=piece)
     split = uniform if gains is not None else uniform + weighted

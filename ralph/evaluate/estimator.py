@@ -45,13 +45,15 @@ def totals(draw: Draw, claims: Floats, truths: Floats, *, claimed: Floats, membe
     """Estimate the sum of true losses of every group.
 
     Args:
-        draw: n draws.
+        draw: n draws; none where claims are truths.
         claims: float64[n], the claim on each drawn cell.
         truths: float64[n], the probed loss of each drawn cell.
         claimed: float64[G], the sum of the claims on all cells of each group.
         member: int64[n], the group of each drawn cell.
     """
     count = claimed.size
+    if not draw.cells.size:
+        return Totals(claimed=claimed, correction=np.zeros(count), standard_error=np.zeros(count))
     terms = (truths - claims) / draw.probability
     correction = np.bincount(member, weights=terms, minlength=count) / terms.size
     variance = np.zeros(count)

@@ -29,7 +29,7 @@ from ralph.errors import ConfigurationError, InfrastructureError, UntrustedInput
 from ralph.evaluate import claims as claiming
 from ralph.evaluate import probes as probing
 from ralph.evaluate.cells import Cells, Floats, Integers
-from ralph.evaluate.draw import draw
+from ralph.evaluate.draw import draw, no_draw
 from ralph.evaluate.loading import open_model
 from ralph.evaluate.score import Audit, Score, assemble
 from ralph.evaluate.tolerance import Doubt, doubts
@@ -69,6 +69,19 @@ def audit(claims: Floats, exam: "Exam", token_bytes: NDArray[np.uint8]) -> Score
     """
     with exam.start() as second:
         audited = exam.audit(claims, second)
+    return _assembled(exam, audited, token_bytes)
+
+
+def exact(exam: "Exam", token_bytes: NDArray[np.uint8]) -> Score:
+    """Measure a model whose recipe is reviewed (``ralph.evaluate.reviewed``): every claim is a truth, so nothing is drawn.
+
+    Raises:
+        UntrustedInputError: Weights that do not fit, or with which losses are no numbers.
+    """
+    with exam.start() as first:
+        claims = exam.claims(first)
+    none = np.zeros(0, np.int64)
+    audited = Audit(claims=claims, draw=no_draw(exam.key, claims), probed=none, truths=np.zeros(0))
     return _assembled(exam, audited, token_bytes)
 
 

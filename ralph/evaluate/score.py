@@ -48,7 +48,7 @@ class Score:
     worst_mismatch_nats: float
     """Largest |claim - probe|."""
     cells: int
-    """Draws of cells, with repetitions."""
+    """Draws of cells, with repetitions; 0 where the model's code is reviewed."""
     probes: int
     """Cells that were probed, each once."""
     documents: int
@@ -144,7 +144,7 @@ def assemble(audit: Audit, rows: Rows, *, tolerance: ToleranceRules, token_bytes
         standard_error_nats=float(whole.standard_error[0]) / cells.count,
         per_source=_per_source(names, slices, source_of_row, cells.lengths, size),
         exceedances=int(np.count_nonzero(mismatch > tolerance.tau_nats)),
-        worst_mismatch_nats=float(mismatch.max()),
+        worst_mismatch_nats=float(mismatch.max(initial=0.0)),
         cells=drawn.size,
         probes=audit.probed.size,
         documents=len(rows),

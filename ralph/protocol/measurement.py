@@ -40,6 +40,7 @@ class Score(Canonical):
     standard_error_nats: Real
     worst_mismatch_nats: Real
     cells: U64
+    """Draws of cells; 0 where all code that the evaluation ran is reviewed."""
     exceedances: U64
     """Probed cells whose mismatch is above tau."""
     documents: U64

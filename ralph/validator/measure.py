@@ -17,7 +17,8 @@ from ralph.data.dataset import DataSet, Rows
 from ralph.errors import InfrastructureError, UntrustedInputError
 from ralph.evaluate import claims as claiming
 from ralph.evaluate.core22.examining import Examination, Examined, Kept, Model, examine
-from ralph.evaluate.measure import Exam, audit, score
+from ralph.evaluate.measure import Exam, audit, exact, score
+from ralph.evaluate.reviewed import trusted
 from ralph.evaluate.score import Score
 from ralph.interfaces import Sandbox
 from ralph.judge.plan import Need
@@ -32,7 +33,7 @@ from ralph.protocol.seeds import draw
 from ralph.repository.trees import materialise
 from ralph.sandbox.limits import limits_for
 from ralph.train import host
-from ralph.train.host import state_limits
+from ralph.train.host import TrainingRun, state_limits
 from ralph.train.initial import check
 from ralph.train.run import RunJob, RunResult
 from ralph.train.safetensors_header import parse
@@ -91,6 +92,8 @@ class Bench:
     king_losses: Mapping[Subset, Floats]
     """float64[C]: the king's claims on the cells of a subset, where he has been scored on it."""
     scratch: Path
+    genesis: RecipeTree = field(repr=False)
+    """A reviewed recipe."""
     examinations: tuple[Examination, ...] = ()
     """What proof runs are examined on beside hidden text."""
     king_answers: Mapping[str, Mapping[str, Kept]] = field(default_factory=dict, repr=False)
@@ -106,12 +109,15 @@ class Bench:
         subject = work.need.subject()
         key = draw(beacon=self.beacon_two, purpose="cells", subject=subject)
         with TemporaryDirectory(dir=self.scratch) as folder:
-            recipe = Path(folder) / "recipe"
+            recipe, known = Path(folder) / "recipe", trusted(work.tree, self.genesis, self.rules.evaluation)
             materialise(work.tree, recipe)
+            reviewed = Path(folder) / "reviewed" if known is not None else None
+            if known is not None and reviewed is not None:
+                materialise(known, reviewed)
             try:
                 if work.weights is not None:
-                    return self._scored(work.need, recipe, work.weights, rung, key)
-                return self._trained(work.need, recipe, rung, key)
+                    return self._scored(work.need, recipe, work.weights, rung, key, reviewed)
+                return self._trained(work.need, recipe, rung, key, reviewed)
             except UntrustedInputError as error:
                 logger.info("run %s of tree %s failed: %s %s", work.need.stage, work.need.tree.hex()[:16], error.code, error.detail)
                 return self.failed(work.need, Failure(reason=error.code, detail=error.detail[:200]))
@@ -128,14 +134,14 @@ class Bench:
             score_cpu_s=0.0,
         )
 
-    def _trained(self, need: Need, recipe: Path, rung: Rung, key: bytes) -> Measured:
+    def _trained(self, need: Need, recipe: Path, rung: Rung, key: bytes, reviewed: Path | None) -> Measured:
         job = RunJob(recipe=recipe, rung=rung, seed=need.seed, vocabulary=self.data.vocabulary, limits=limits_for(rung))
         with host.start(job, sandbox=self.sandbox, data=self.data) as run:
             states = FirstState()
             result = run.train(states=states)
-            batch_rows = self.rules.evaluation.batch_rows
-            claims = claiming.collect(run.channel.claim, self.hidden[need.subset], batch_rows=batch_rows, key=key, scratch=self.scratch)
-        scored = audit(claims, self._exam(need, recipe, result.weights, rung, key), self.data.token_bytes)
+            claims = None if reviewed is not None else self._claims(run, need, key)
+        exam = self._exam(need, reviewed or recipe, result.weights, rung, key)
+        scored = exact(exam, self.data.token_bytes) if claims is None else audit(claims, exam, self.data.token_bytes)
         model = Model(sandbox=self.sandbox, recipe=recipe, weights=result.weights, rung=rung, vocabulary=self.data.vocabulary)
         examined = self._examined(need, model)
         measurement = self._measurement(need, result, scored, None, examined=examined)
@@ -151,6 +157,11 @@ class Bench:
             training_s=result.training_s,
         )
 
+    def _claims(self, run: TrainingRun, need: Need, key: bytes) -> Floats:
+        """Ask the worker that has just trained; what it says is audited in another sandbox."""
+        batch_rows = self.rules.evaluation.batch_rows
+        return claiming.collect(run.channel.claim, self.hidden[need.subset], batch_rows=batch_rows, key=key, scratch=self.scratch)
+
     def _examined(self, need: Need, model: Model) -> tuple[Examined, ...]:
         """Examine a proof run, in sandboxes that see no hidden text."""
         found = []
@@ -163,8 +174,9 @@ class Bench:
             found.append(examine(one, model.start, key=key, king=king))
         return tuple(found)
 
-    def _scored(self, need: Need, recipe: Path, weights: bytes, rung: Rung, key: bytes) -> Measured:
-        scored = score(self._exam(need, recipe, weights, rung, key), self.data.token_bytes)
+    def _scored(self, need: Need, recipe: Path, weights: bytes, rung: Rung, key: bytes, reviewed: Path | None) -> Measured:
+        exam = self._exam(need, reviewed or recipe, weights, rung, key)
+        scored = (score if reviewed is None else exact)(exam, self.data.token_bytes)
         measurement = self._measurement(need, None, scored, None, weights=blob_digest(weights))
         return Measured(
             measurement=measurement,

@@ -226,6 +226,7 @@ class RoundWork:
             beacon_two=beacon_two,
             king_losses={subset: losses for subset in subsets if (losses := self._king_losses(subset)) is not None},
             scratch=self._services.scratch,
+            genesis=self._services.genesis,
             examinations=self._services.examinations,
             king_answers=self._answers.king(self._throne.king.tree, [one.name for one in self._services.examinations]),
         )

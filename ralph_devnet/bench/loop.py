@@ -128,6 +128,7 @@ def _judged(validator: Services, watch: Stopwatch, entrant: Entrant, tree: Recip
         beacon_two=BEACON,
         king_losses={},
         scratch=validator.scratch,
+        genesis=validator.genesis,
     )
     beside_it = Need(role="king", stage="screen", tree=king.digest(), seed=drawn[0], executed=True, subset=subset)
     own = Work(need=beside_it, tree=king, weights=None)

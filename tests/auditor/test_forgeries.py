@@ -84,6 +84,19 @@ def test_a_mismatch_over_the_tolerance_that_was_no_failure_is_caught(contested: 
     assert_caught(contested, Check.MEASUREMENT, "has a mismatch of 1.0 nats")
 
 
+def test_a_friend_who_is_spared_the_probes_is_caught(contested: World) -> None:
+    """T39: only reviewed code is scored without an audit of its claims."""
+
+    def spare(measurements: Measurements) -> Measurements:
+        return tuple(
+            one.model_copy(update={"score": one.score.model_copy(update={"cells": 0})}) if one.role == "challenger" and one.score else one
+            for one in measurements
+        )
+
+    contested.play(Forgery(measurements=spare), announce=("bob",))
+    assert_caught(contested, Check.MEASUREMENT, "was scored without probes, and its code is not reviewed")
+
+
 def test_measurements_that_were_never_committed_are_caught(contested: World) -> None:
     contested.play(Forgery(commits=False))
     assert_caught(contested, Check.COMMITMENT, "was not on chain before the record")

@@ -43,6 +43,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
         beacon_two=bytes(32),
         king_losses={},
         scratch=root,
+        genesis=genesis_recipe(),
     )
 
 
