@@ -5,6 +5,7 @@ the score and the detection would have been over many keys: the bias of the esti
 probability that a given cheat passes. It is a tool for tests and benchmarks and decides nothing.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,6 +82,15 @@ def redraw(
 def detection(fraction: float, *, cells: int) -> float:
     """Return 1 - (1 - f)^n, the probability that ``cells`` uniform draws meet a cheat on a ``fraction`` of the cells."""
     return 1.0 - (1.0 - fraction) ** cells
+
+
+def draws_needed(gain_nats: float, *, worst_nats: float, passes: float) -> int:
+    """Return the fewest uniform draws with which a cheat that wins ``gain_nats`` a token passes with at most this probability.
+
+    He wins most for the fewest lies by claiming nothing where a loss is largest, ``worst_nats`` of a cell: f = gain / worst of
+    the cells. Weighted draws find him sooner, so this is an upper bound.
+    """
+    return math.ceil(math.log(passes) / math.log1p(-gain_nats / worst_nats))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

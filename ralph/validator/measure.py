@@ -5,7 +5,7 @@ The list of work is a pure function of the accepted cases, the throne and the be
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +28,7 @@ from ralph.protocol.measurement import Failure, Measurement
 from ralph.protocol.patch import RecipeTree
 from ralph.protocol.pool import Subset
 from ralph.protocol.reasons import Reason
+from ralph.protocol.record import Record
 from ralph.protocol.rules import Rules, Rung
 from ralph.protocol.seeds import draw
 from ralph.repository.trees import materialise
@@ -94,6 +95,8 @@ class Bench:
     scratch: Path
     genesis: RecipeTree = field(repr=False)
     """A reviewed recipe."""
+    king_share: float = 0.0
+    """Share of the king's probes above tau in the rounds before."""
     examinations: tuple[Examination, ...] = ()
     """What proof runs are examined on beside hidden text."""
     king_answers: Mapping[str, Mapping[str, Kept]] = field(default_factory=dict, repr=False)
@@ -200,6 +203,7 @@ class Bench:
             key=key,
             king=None if need.role == "king" else self.king_losses.get(need.subset),
             scratch=self.scratch,
+            king_share=0.0 if need.role == "king" else self.king_share,
         )
 
     def _measurement(
@@ -285,3 +289,11 @@ def retried(bench: Bench, work: Work, tries: int, *, king_ran: bool) -> Measured
             if attempt == tries:
                 raise
     raise ValueError("defer_limit is zero")
+
+
+def share_over_tau(records: Iterable[Record], king: bytes) -> float:
+    """Return which share of a king's probes missed their claims by more than tau, over all Records; 0 where he was never probed."""
+    measured = (item.measurement for record in records for item in record.measurements)
+    scores = [one.score for one in measured if one.role == "king" and one.tree == king and one.score is not None]
+    probed = sum(score.cells for score in scores)
+    return sum(score.exceedances for score in scores) / probed if probed else 0.0

@@ -37,7 +37,7 @@ from ralph.validator.facts import Archive
 from ralph.validator.guarding import DocumentLosses, Guarding
 from ralph.validator.hidden import HiddenRound
 from ralph.validator.intake import Docket, Intake, unopened
-from ralph.validator.measure import Bench, Measured, Work, retried, seed_decides
+from ralph.validator.measure import Bench, Measured, Work, retried, seed_decides, share_over_tau
 from ralph.validator.opening import Openings
 from ralph.validator.services import Services
 from ralph.validator.times import Times
@@ -227,6 +227,7 @@ class RoundWork:
             king_losses={subset: losses for subset in subsets if (losses := self._king_losses(subset)) is not None},
             scratch=self._services.scratch,
             genesis=self._services.genesis,
+            king_share=share_over_tau((entry.signed.record for entry in self._entries), self._throne.king.tree),
             examinations=self._services.examinations,
             king_answers=self._answers.king(self._throne.king.tree, [one.name for one in self._services.examinations]),
         )
