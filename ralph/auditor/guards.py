@@ -34,13 +34,22 @@ class GuardAuditor:
     def check(self, record: Record, before: Throne) -> None:
         """Check one Record; ``before`` is the state that it starts from."""
         runs = [item.measurement for item in record.measurements]
-        self.seen.update({(one.role, one.tree, one.seed): one for one in runs if one.stage == "proof"})
+        for one in runs:
+            self._remember(one)
         for number, one in enumerate(runs):
             for holds, detail in self._task_faults(one):
                 self.found.expect(Check.MEASUREMENT, f"round {record.round}", holds, f"measurement {number} {detail}")
         for one in runs:
             if one.guards:
                 self._check_guards(record, one, before)
+
+    def _remember(self, one: Measurement) -> None:
+        """Keep a proof run; scored again on documents of a later rotation it keeps its answers and has another score."""
+        name = (one.role, one.tree, one.seed)
+        if one.stage == "proof":
+            self.seen[name] = one
+        elif one.stage == "rescore" and one.subset.shard == "confirm" and one.subset.crown is None and name in self.seen:
+            self.seen[name] = self.seen[name].model_copy(update={"score": one.score})
 
     def _task_faults(self, one: Measurement) -> Iterator[tuple[bool, str]]:
         """Yield what must hold of the answers to tasks."""

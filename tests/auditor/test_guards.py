@@ -10,12 +10,14 @@ from ralph.auditor.report import Findings
 from ralph.protocol.lineage import Contest, PairedRun, Throne
 from ralph.protocol.measurement import GuardRow, Measurement, Role, Score, SignedMeasurement, SourceValue, TaskValue
 from ralph.protocol.network import devnet_rules
+from ralph.protocol.pool import Subset
 from ralph.protocol.record import Record
 from ralph.protocol.rules import TaskGuard
 
 BASE = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=1024, hidden=bytes(32), sources=("code",))
 GUARDS = BASE.guards.model_copy(update={"tasks": TaskGuard(manifest=bytes(32), tasks=("copa",), items=100)})
 RULES = BASE.model_copy(update={"guards": GUARDS})
+SUBSET = Subset(shard="confirm", rotation=0)
 KING, TREE = bytes(32), bytes([1] * 32)
 FIGURES = {"king": (2.5, 0.62, 3.0), "challenger": (2.4, 0.57, 3.1)}
 """val_bpb of the source, accuracy and bits per byte of the task."""
@@ -43,6 +45,7 @@ def measured(role: Role, seed: int, *, bpb: float, accuracy: float, gold: float,
         rung="C1",
         seed=seed,
         executed=True,
+        subset=SUBSET,
         environment=bytes(32),
         transcript_root=bytes(32),
         segments_root=bytes(32),
@@ -88,11 +91,14 @@ def record(measurements: list[Measurement]) -> Record:
         measurements=tuple(SignedMeasurement(measurement=one, signature=bytes(64)) for one in measurements),
         outcomes=(),
         crown=None,
+        hidden=bytes(32),
+        watch=(),
+        openings=(),
     )
 
 
 def contest(seeds: range) -> Throne:
-    pairs = tuple(PairedRun(seed=seed, challenger=2.4, king=2.5) for seed in seeds)
+    pairs = tuple(PairedRun(seed=seed, challenger=2.4, king=2.5, challenger_weights=bytes(32), king_weights=bytes(32)) for seed in seeds)
     one = Contest(
         announcement=bytes(32),
         hotkey="miner",
@@ -119,6 +125,25 @@ def test_guards_over_the_runs_of_two_rounds_follow_from_their_figures() -> None:
     first = runs(range(4), guards=rows(4)), contest(range(0))
     second = runs(range(4, 8), guards=rows(8)), contest(range(4))
     assert findings(first, second) == []
+
+
+def test_runs_that_were_scored_again_in_a_later_rotation_count_with_their_new_scores() -> None:
+    first = runs(range(4), guards=rows(4)), contest(range(0))
+    again = [
+        one.model_copy(update={"stage": "rescore", "subset": Subset(shard="confirm", rotation=1), "tasks": (), "guards": ()})
+        for one in runs(range(4), guards=())
+    ]
+    worse = [one.model_copy(update={"score": shifted(one, 0.2)}) if one.role == "challenger" else one for one in again]
+    late = [one.model_copy(update={"subset": Subset(shard="confirm", rotation=1)}) for one in runs(range(4, 8), guards=rows(8))]
+    assert findings(first, ([*again, *late], contest(range(4)))) == []
+    told = findings(first, ([*worse, *late], contest(range(4))))
+    assert told == ["the guard of source code states -0.10000, its runs give +0.00000", *told[1:]]
+
+
+def shifted(one: Measurement, by: float) -> Score:
+    assert one.score is not None
+    source = one.score.sources[0]
+    return one.score.model_copy(update={"sources": (source.model_copy(update={"val_bpb": source.val_bpb + by}),)})
 
 
 def test_guards_over_runs_that_nobody_published_are_caught() -> None:
