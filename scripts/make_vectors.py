@@ -17,7 +17,7 @@ from ralph.protocol.merkle import leaf_hash, tree_hash
 from ralph.protocol.network import NetworkProfile, devnet_rules
 from ralph.protocol.patch import RecipeTree
 from ralph.protocol.pool import SHARDS, OpenedSubset, Opening, PoolCommitment, PoolLeaves, ShardCommitment, SourceCount, leaf_of
-from ralph.protocol.record import Anchor, BeaconRow, CaseRow, LookRow, OutcomeRow, Record, Refusal
+from ralph.protocol.record import Anchor, BeaconRow, CaseRow, DemotionRow, LookRow, OutcomeRow, Record, Refusal
 from ralph.protocol.rules import Rules
 from ralph.protocol.submission import Submission
 
@@ -130,6 +130,16 @@ def record_of(rules: Rules) -> Record:
         measurements=(SignedMeasurement(measurement=measured(), signature=fill(8, 64)),),
         outcomes=(outcome,),
         crown=None,
+        demotion=DemotionRow(
+            tree=fill(2),
+            hotkey="5F",
+            restored=fill(19),
+            restored_hotkey="",
+            reason="STA-ROLLBACK",
+            detail="gain below zero",
+            evidence=(measured().digest(),),
+            tag="recipe-v1.1.1",
+        ),
     )
 
 

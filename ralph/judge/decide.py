@@ -4,20 +4,25 @@ Validators, miners and auditors run this same code. Nothing here reads a clock, 
 the same inputs give the same outcome byte for byte. With fewer measurements than the Rules require it
 raises instead of guessing, and the round is held.
 
-Not here yet: probation with roll-back, penalties on failed proof entries, contests that survive a
-change of king, several executors for one number.
+A round in which the king is demoted crowns nobody: whoever was compared with him is neither dropped nor crowned and may announce again on
+the restored king.
+
+Not here yet: penalties on failed proof entries, contests that survive a change of king, several executors for one number.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ralph.errors import CorruptStateError
+from ralph.judge import succession
+from ralph.judge.canary import Cause
 from ralph.judge.guards import failed
 from ralph.judge.sequential import Action, Look, filter_look, proof_look, screen
+from ralph.judge.table import Table
 from ralph.protocol.lineage import Contest, KingRun, PairedRun, Reign, Throne
-from ralph.protocol.measurement import GuardRow, Measurement, Stage
+from ralph.protocol.measurement import GuardRow, Measurement
 from ralph.protocol.reasons import Reason
-from ralph.protocol.record import CaseRow, CrownRow, LookRow, OutcomeRow, State
+from ralph.protocol.record import CaseRow, CrownRow, DemotionRow, LookRow, OutcomeRow, State
 from ralph.protocol.rules import CrownRules, Rules
 from ralph.protocol.seeds import draw
 
@@ -29,6 +34,7 @@ class Decision:
     throne: Throne
     outcomes: tuple[OutcomeRow, ...]
     crown: CrownRow | None
+    demotion: DemotionRow | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +72,12 @@ def decide(
         raise CorruptStateError(f"round {round_index} cannot follow round {throne.round_index}")
     if len({case.case for case in cases}) != len(cases):
         raise CorruptStateError(f"round {round_index} lists a case twice")
-    table = _Table(measurements, throne.king.tree)
-    fill = tuple(KingRun(seed=seed, val_bpb=value) for seed, value in table.king("pool"))
-    pool = (*throne.pool, *fill)
-    if cases and len(pool) < rules.crown.pool_runs and any(case.refusal is None for case in cases):
+    table = Table(measurements, throne, rules)
+    cause = table.cause()
+    if cause is not None:
+        return _demote(throne, round_index, cause, queue_order(cases, beacon_two), table, rules)
+    pool = (*throne.pool, *table.pool())
+    if any(case.refusal is None for case in cases) and len(pool) + table.failed_in_pool() < rules.crown.pool_runs:
         raise CorruptStateError(f"the king's pool has {len(pool)} runs, {rules.crown.pool_runs} are required", code="OPS-HOLD")
     contests = {contest.case: contest for contest in throne.contests}
     entries = throne.entries
@@ -78,64 +86,19 @@ def decide(
         one = _judge(case, contests.get(case.case), table, pool, entries, round_index, rules)
         entries += one.entered_proof
         judged.append(one)
-    return _conclude(throne, round_index, judged, cases, (*pool, *table.paired_king_runs()), entries, rules)
-
-
-class _Table:
-    """The round's measurements by role and stage."""
-
-    def __init__(self, measurements: Sequence[Measurement], king: bytes) -> None:
-        self._measurements = measurements
-        self._king: dict[Stage, dict[int, float]] = {}
-        for item in measurements:
-            if item.role != "king":
-                continue
-            if item.tree != king or item.score is None:
-                raise CorruptStateError(f"king run with seed {item.seed:016x} has no score for the king's tree", code="OPS-HOLD")
-            if self._king.setdefault(item.stage, {}).setdefault(item.seed, item.score.val_bpb) != item.score.val_bpb:
-                raise CorruptStateError(f"two different king runs with seed {item.seed:016x}", code="OPS-NUMERIC")
-
-    def king(self, stage: Stage) -> list[tuple[int, float]]:
-        """Return (seed, val_bpb) of the king's runs of a stage, in order."""
-        return list(self._king.get(stage, {}).items())
-
-    def paired_king_runs(self) -> tuple[KingRun, ...]:
-        """Return the king's runs that stood beside challengers; they join the pool afterwards."""
-        stages: tuple[Stage, ...] = ("screen", "filter", "proof")
-        return tuple(KingRun(seed=seed, val_bpb=value) for stage in stages for seed, value in self.king(stage))
-
-    def challenger(self, tree: bytes, stage: Stage) -> list[Measurement]:
-        """Return the challenger's measurements of a stage, in order."""
-        return [item for item in self._measurements if item.role == "challenger" and item.tree == tree and item.stage == stage]
-
-    def pairs(self, runs: list[Measurement], stage: Stage) -> tuple[PairedRun, ...]:
-        """Return challenger and king side by side. Raises CorruptStateError when a king run is missing."""
-        king = self._king.get(stage, {})
-        pairs = []
-        for run in runs:
-            if run.seed not in king or run.score is None:
-                raise CorruptStateError(f"no king run beside seed {run.seed:016x} of stage {stage}", code="OPS-HOLD")
-            pairs.append(PairedRun(seed=run.seed, challenger=run.score.val_bpb, king=king[run.seed]))
-        return tuple(pairs)
+    after = succession.tried(throne, table.trial(), rules.crown)
+    return _conclude(after, round_index, judged, cases, (*pool, *table.paired_king_runs()), entries)
 
 
 def _judge(
-    case: CaseRow, contest: Contest | None, table: _Table, pool: tuple[KingRun, ...], entries: int, round_index: int, rules: Rules
+    case: CaseRow, contest: Contest | None, table: Table, pool: tuple[KingRun, ...], entries: int, round_index: int, rules: Rules
 ) -> _Judged:
-    if case.refusal is not None:
-        state: State = {"INT-ABSENT": "absent", "INT-PARENT": "void", "STA-QUEUED": "queued", "OPS-INFRA": "deferred"}.get(
-            case.refusal.reason, "rejected"
-        )  # type: ignore[assignment]
-        return _Judged(outcome=_outcome(case, state, case.refusal.reason, case.refusal.detail), normalised=case.normalised)
+    out = _disqualified(case, table)
+    if out is not None:
+        return out
     if case.tree is None or case.normalised is None or (case.stage != "screen") != (contest is not None):
         raise CorruptStateError(f"case {case.announcement.hex()[:16]} has no tree or no contest")
     runs = table.challenger(case.tree, case.stage)
-    for run in runs:
-        if run.failure is not None:
-            return _Judged(outcome=_outcome(case, "rejected", run.failure.reason, run.failure.detail), normalised=case.normalised)
-    mismatch = _replay_mismatch(case, runs)
-    if mismatch is not None:
-        return _Judged(outcome=_outcome(case, "rejected", Reason.FRD_REPLAY.value, mismatch), normalised=case.normalised)
     fresh = table.pairs(runs, case.stage)
     if contest is None:
         contest = Contest(
@@ -152,6 +115,23 @@ def _judge(
     if contest.stage == "filter":
         return _filter(case, contest, pool, entries, rules.crown)
     return _proof(case, contest, pool, rules.crown, failed(runs, len(contest.runs), rules))
+
+
+def _disqualified(case: CaseRow, table: Table) -> _Judged | None:
+    """Return what ends a case whoever the king is: a refusal, a failed run, a claim that does not repeat."""
+    if case.refusal is not None:
+        state: State = {"INT-ABSENT": "absent", "INT-PARENT": "void", "STA-QUEUED": "queued", "OPS-INFRA": "deferred"}.get(
+            case.refusal.reason, "rejected"
+        )  # type: ignore[assignment]
+        return _Judged(outcome=_outcome(case, state, case.refusal.reason, case.refusal.detail), normalised=case.normalised)
+    runs = [] if case.tree is None else table.challenger(case.tree, case.stage)
+    for run in runs:
+        if run.failure is not None:
+            return _Judged(outcome=_outcome(case, "rejected", run.failure.reason, run.failure.detail), normalised=case.normalised)
+    mismatch = _replay_mismatch(case, runs)
+    if mismatch is not None:
+        return _Judged(outcome=_outcome(case, "rejected", Reason.FRD_REPLAY.value, mismatch), normalised=case.normalised)
+    return None
 
 
 def _replay_mismatch(case: CaseRow, runs: Sequence[Measurement]) -> str | None:
@@ -206,26 +186,43 @@ def _proof(case: CaseRow, contest: Contest, pool: tuple[KingRun, ...], rules: Cr
     return _Judged(outcome=_outcome(case, "dropped", look.reason, sentence, row))
 
 
+def _demote(throne: Throne, round_index: int, cause: Cause, cases: Sequence[CaseRow], table: Table, rules: Rules) -> Decision:
+    """Put the king before back; what was compared with the demoted one is void and costs its miner nothing."""
+    void = "the king that it was compared with is demoted; announce it again on the restored king"
+    judged = [
+        _disqualified(case, table) or _Judged(outcome=_outcome(case, "void", Reason.STA_DEMOTED.value, void), normalised=case.normalised)
+        for case in cases
+    ]
+    row = succession.demotion(throne, cause)
+    after = succession.demote(_seen(throne, round_index, judged, cases), round_index, rules.crown)
+    return Decision(throne=after, outcomes=tuple(one.outcome for one in judged), crown=None, demotion=row)
+
+
+def _seen(throne: Throne, round_index: int, judged: list[_Judged], cases: Sequence[CaseRow]) -> Throne:
+    """Return the state with the round's cases and patches remembered."""
+    seen_patches = throne.seen_patches + tuple((one.normalised, _hotkey(cases, one)) for one in judged if one.normalised is not None)
+    seen = throne.seen_cases | {case.case for case in cases if case.stage == "screen"}
+    return replace(throne, round_index=round_index, seen_patches=seen_patches, seen_cases=seen)
+
+
 def _conclude(
-    throne: Throne, round_index: int, judged: list[_Judged], cases: Sequence[CaseRow], pool: tuple[KingRun, ...], entries: int, rules: Rules
+    throne: Throne, round_index: int, judged: list[_Judged], cases: Sequence[CaseRow], pool: tuple[KingRun, ...], entries: int
 ) -> Decision:
     """Crown the largest estimate of those that won, close everything else that was made for the old king."""
     winners = [one for one in judged if one.outcome.state == "crowned" and one.outcome.look is not None]
-    seen_patches = throne.seen_patches + tuple((one.normalised, _hotkey(cases, one)) for one in judged if one.normalised is not None)
-    seen = throne.seen_cases | {case.case for case in cases if case.stage == "screen"}
     entered = throne.entered | {one.normalised for one in judged if one.outcome.state == "screened" and one.normalised is not None}
-    common = replace(throne, round_index=round_index, seen_patches=seen_patches, seen_cases=seen)
+    common = replace(_seen(throne, round_index, judged, cases), pool=_unique(pool), entries=entries, entered=entered)
     if not winners:
         contests = tuple(one.contest for one in judged if one.contest is not None)
-        after = replace(common, pool=_unique(pool), entries=entries, entered=entered, contests=contests)
-        return Decision(throne=after, outcomes=tuple(one.outcome for one in judged), crown=None)
+        return Decision(throne=replace(common, contests=contests), outcomes=tuple(one.outcome for one in judged), crown=None)
     best = max(winners, key=lambda one: one.outcome.look.gain_bpb)  # type: ignore[union-attr]
+    broken_off = frozenset(one.contest.normalised for one in judged if one is not best and one.contest is not None)
     outcomes = tuple(one.outcome if one is best or one.contest is None else _void(one.outcome) for one in judged)
     contest, look = best.contest, best.outcome.look
     if contest is None or look is None:
         raise CorruptStateError("a winner without a contest")
-    tag = f"recipe-v1.{len(throne.lineage)}.0"
-    crown = CrownRow(
+    tag = succession.crowned_tag(throne)
+    row = CrownRow(
         tree=contest.tree,
         parent=throne.king.tree,
         hotkey=contest.hotkey,
@@ -233,10 +230,11 @@ def _conclude(
         gain_bpb=look.gain_bpb,
         tag=tag,
     )
-    reign = Reign(tree=contest.tree, hotkey=contest.hotkey, crowned_round=round_index, gain_bpb=look.gain_bpb, tag=tag)
+    reign = Reign(
+        tree=contest.tree, hotkey=contest.hotkey, crowned_round=round_index, standing="probation", gain_bpb=look.gain_bpb, tag=tag
+    )
     new_pool = tuple(KingRun(seed=run.seed, val_bpb=run.challenger) for run in contest.runs)
-    after = replace(common, lineage=(*throne.lineage, reign), pool=new_pool, entries=0, entered=frozenset(), contests=())
-    return Decision(throne=after, outcomes=outcomes, crown=crown)
+    return Decision(throne=succession.crown(common, reign, new_pool, broken_off=broken_off), outcomes=outcomes, crown=row)
 
 
 def _unsafe(row: GuardRow) -> str:

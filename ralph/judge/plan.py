@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ralph.judge.canary import Blame, blame
 from ralph.judge.decide import queue_order
+from ralph.judge.table import doubts
 from ralph.protocol.canonical import digest
 from ralph.protocol.lineage import Contest, Throne
-from ralph.protocol.measurement import Role, Stage
+from ralph.protocol.measurement import Measurement, Role, Stage
 from ralph.protocol.record import CaseRow
 from ralph.protocol.rules import Rules
-from ralph.protocol.seeds import seed
+from ralph.protocol.seeds import draw, seed
 
 NEED_TAG = "recipe-net/measurement-need/v1"
 
@@ -68,13 +70,16 @@ def filter_seeds(contest: Contest, rules: Rules, *, previous_two: bytes, round_i
 def needs(throne: Throne, cases: Sequence[CaseRow], beacons: Beacons, rules: Rules, *, round_index: int) -> tuple[Need, ...]:
     """Return every measurement of the round, in the order in which they run.
 
-    The order is: the king's pool where it is short, the king beside challengers, then challengers in
-    queue order.
+    The order is: the king's pool where it is short, his probation and a replay, the king beside challengers, the king before, then
+    challengers in queue order. What a doubt about the king calls for beyond that is in ``follow_ups``.
     """
     contests = {contest.case: contest for contest in throne.contests}
-    missing = max(0, rules.crown.pool_runs - len(throne.pool))
     king = throne.king.tree
+    trial = probation_seeds(throne, rules, beacon_two=beacons.two, round_index=round_index)
+    missing = max(0, rules.crown.pool_runs - len(throne.pool) - len(trial))
     found = [_king("pool", king, one) for one in seeds(rules, beacon=beacons.two, round_index=round_index, purpose="pool", count=missing)]
+    found += [_king("probation", king, one) for one in trial]
+    found += [_king("canary", king, one) for one in canary_seeds(throne, rules, beacon_two=beacons.two, round_index=round_index)]
     paired: dict[Stage, tuple[int, ...]] = {}
     challengers: list[Need] = []
     for case in queue_order([case for case in cases if case.refusal is None], beacons.two):
@@ -86,7 +91,50 @@ def needs(throne: Throne, cases: Sequence[CaseRow], beacons: Beacons, rules: Rul
         executed = stage != "filter"
         challengers += [Need(role="challenger", stage=stage, tree=case.tree, seed=one, executed=executed) for one in drawn]
     found += [_king(stage, king, one) for stage, drawn in sorted(paired.items()) for one in drawn]
+    found += [Need(role="former", stage="probation", tree=throne.former.tree, seed=one, executed=True) for one in trial if throne.former]
     return (*found, *challengers)
+
+
+def probation_seeds(throne: Throne, rules: Rules, *, beacon_two: bytes, round_index: int) -> tuple[int, ...]:
+    """Return the seeds on which a king on probation and the king before him are run in this round."""
+    if throne.king.standing != "probation":
+        return ()
+    count = min(rules.canary.probation_per_round, max(0, rules.crown.probation_runs - len(throne.king.trial)))
+    return seeds(rules, beacon=beacon_two, round_index=round_index, purpose="probation", count=count)
+
+
+def canary_seeds(throne: Throne, rules: Rules, *, beacon_two: bytes, round_index: int) -> tuple[int, ...]:
+    """Return the seed of the king's run that is trained again in this round, if it is time for one. B2 says which, so nobody can know."""
+    stored = [run.seed for run in throne.pool if run.weights is not None]
+    due = rules.canary.replay_rounds > 0 and round_index % rules.canary.replay_rounds == 0
+    if not due or not stored or throne.former is None:
+        return ()
+    drawn = draw(beacon=beacon_two, purpose="canary", subject=throne.king.tree)
+    return (stored[int.from_bytes(drawn[:8], "little") % len(stored)],)
+
+
+def follow_ups(throne: Throne, measurements: Sequence[Measurement], rules: Rules) -> tuple[Need, ...]:
+    """Return what the doubtful runs among the king's call for: each once more, and the genesis recipe twice on its seed.
+
+    Nothing more is asked once a fault of the king's own is established. The same list follows while the round is measured, when it grows as
+    answers come in, and from a finished Record.
+    """
+    if throne.former is None:
+        return ()
+    found: dict[int, tuple[Need, ...]] = {}
+    for run in doubts(measurements, throne):
+        found.setdefault(run.seed, _doubted(throne.king.tree, rules.genesis_tree, run.seed))
+        if run.stage != "probation" and blame(run.seed, measurements, throne.pool, rules.canary) is Blame.KING:
+            break
+    return tuple(need for three in found.values() for need in three)
+
+
+def _doubted(king: bytes, reference: bytes, one: int) -> tuple[Need, ...]:
+    return (
+        _king("repeat", king, one),
+        Need(role="reference", stage="canary", tree=reference, seed=one, executed=True),
+        Need(role="reference", stage="repeat", tree=reference, seed=one, executed=True),
+    )
 
 
 def _king(stage: Stage, tree: bytes, one: int) -> Need:

@@ -7,8 +7,11 @@ from pydantic import Field
 from ralph.protocol.announcement import ShortText
 from ralph.protocol.canonical import U64, Canonical, Digest, Real, digest
 
-Role = Literal["king", "challenger"]
-Stage = Literal["pool", "screen", "filter", "proof"]
+Role = Literal["king", "challenger", "former", "reference"]
+"""``former``: the king before the reigning one. ``reference``: the genesis recipe, which tells a king's fault from the machine's."""
+Stage = Literal["pool", "screen", "filter", "proof", "probation", "canary", "repeat", "rotation"]
+"""``probation``: after a crown, the new king beside the old one. ``canary``: a run of the reign trained again, and the reference on the
+seed of a run in doubt. ``repeat``: once more on such a seed. ``rotation``: a stored run scored on documents that were drawn later."""
 SET_TAG = "recipe-net/measurement-set/v1"
 
 

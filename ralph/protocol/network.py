@@ -11,6 +11,7 @@ from pydantic import Field
 from ralph.protocol.canonical import U64, Canonical, Digest
 from ralph.protocol.rules import (
     BundleRules,
+    CanaryRules,
     CrownRules,
     DataRules,
     EmissionRules,
@@ -125,6 +126,19 @@ DEVNET_CROWN = CrownRules(
 token ids, 0.025 in 23 with 1024. Runs of small edits and of the king on equal seeds correlate at 0.7 to 1.0, of structural changes
 hardly at all: hence b = 0.75, and a v_ref above what neutral patches show (0.07 of sigma squared)."""
 
+DEVNET_CANARY = CanaryRules(
+    probation_per_round=2,
+    probation_minimum=6,
+    probation_level=0.99,
+    probation_failures=2,
+    rotation_minimum=8,
+    rotation_margin_sigmas=0.5,
+    rotation_level=0.9995,
+    replay_rounds=4,
+    executors=1,
+)
+"""Demotion at devnet size: roll-back from six runs a side on, where the full rule has sixteen, and one validator."""
+
 
 def devnet_rules(
     *, genesis_tree: bytes, manifest: bytes, vocabulary: int, hidden: bytes, sources: tuple[str, ...], first_block: int = 1
@@ -153,6 +167,7 @@ def devnet_rules(
         ),
         crown=DEVNET_CROWN,
         guards=GuardRules(sources=tuple(sorted(sources)), source_margin_sigmas=1.0, min_documents=64, level=0.95, resamples=2000),
+        canary=DEVNET_CANARY,
         emission=EmissionRules(king_share=0.9, probation_share=0.25, decay_per_round=0.99, royalty_generations=8),
         announcements_per_coldkey=2,
         defer_limit=3,

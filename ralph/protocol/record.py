@@ -111,6 +111,25 @@ class CrownRow(Canonical):
     tag: ShortText
 
 
+class DemotionRow(Canonical):
+    """A king taken off the throne, and the king before him put back."""
+
+    TAG: ClassVar[str] = "recipe-net/demotion-row/v1"
+
+    tree: Digest
+    hotkey: ShortText
+    restored: Digest
+    """Tree of the king that reigns again."""
+    restored_hotkey: ShortText
+    """Empty for the genesis recipe."""
+    reason: ShortText
+    detail: Text
+    evidence: tuple[Digest, ...]
+    """The Measurements that it rests on, of this Record and of earlier ones."""
+    tag: ShortText
+    """Of the release that restores the tree."""
+
+
 class Record(Canonical):
     """The account of one round."""
 
@@ -129,6 +148,7 @@ class Record(Canonical):
     measurements: tuple[SignedMeasurement, ...]
     outcomes: tuple[OutcomeRow, ...]
     crown: CrownRow | None
+    demotion: DemotionRow | None
 
 
 class SignedRecord(Canonical):

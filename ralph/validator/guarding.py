@@ -1,7 +1,7 @@
 """Guards on this validator's own documents: what every proof run scored on each of them stays here, what follows for a source goes out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,7 +46,12 @@ class Guarding:
                 raise ConfigurationError(detail, code="OPS-DATA")
 
     def keep(self, need: Need, document_nats: Floats) -> None:
-        """Remember what a proof run, the king's or a challenger's, lost on each document: float64[N] in nats."""
+        """Remember what a proof run, the king's or a challenger's, lost on each document: float64[N] in nats.
+
+        A repeat of the king's stands in for a proof run that failed on the same seed.
+        """
+        if need.role == "king" and need.stage == "repeat":
+            need = replace(need, stage="proof")
         if need.stage == "proof" and self.events.get(KIND, need.key) is None:
             self.events.append(KIND, need.key, self.private.put(np.ascontiguousarray(document_nats, "<f8").tobytes()))
 

@@ -8,7 +8,7 @@
 import asyncio
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ralph.errors import RalphError, UntrustedInputError
 from ralph.gates.announced import Entrant
+from ralph.judge.canary import doubtful
 from ralph.judge.plan import Beacons, Need, filter_seeds, needs, seeds
 from ralph.protocol.announcement import Environment, Slot
 from ralph.protocol.bundle import MAX_MANIFEST_BYTES, Manifest, run_prefix
@@ -28,10 +29,11 @@ from ralph.protocol.record import BeaconRow, CaseRow, Refusal
 from ralph.protocol.rounds import Window
 from ralph.protocol.seeds import draw
 from ralph.repository.stored import load_tree
+from ralph.validator.doubt import settle
 from ralph.validator.facts import Archive
 from ralph.validator.guarding import Guarding
 from ralph.validator.intake import Docket, Intake, unopened
-from ralph.validator.measure import Bench, Measured, Work, retried, seed_decides
+from ralph.validator.measure import Bench, Measured, Work, king_run, retried, seed_decides
 from ralph.validator.services import Services
 from ralph.validator.times import Times
 
@@ -138,15 +140,45 @@ class RoundWork:
         beacons = Beacons(one=beacon_one, two=beacon_two, previous_two=previous)
         wanted = needs(self._throne, cases, beacons, self._rules, round_index=index)
         kings = [need for need in wanted if need.role == "king"]
-        self._run(kings, cases, king, beacon_two, king_ran=False)
-        self._run([need for need in wanted if need.role == "challenger"], cases, king, beacon_two, king_ran=bool(kings))
-        return tuple(self._finished(need) for need in wanted)
+        extra = self._kings(kings, cases, king, beacon_two)
+        self._run([need for need in wanted if need.role != "king"], cases, king, beacon_two, king_ran=bool(kings))
+        return tuple(self._finished(need) for need in (*wanted, *extra))
 
-    def _run(self, wanted: Sequence[Need], cases: Sequence[CaseRow], king: RecipeTree, beacon_two: bytes, *, king_ran: bool) -> None:
-        missing = [need for need in wanted if self._services.events.get("measurement", self._key(need)) is None]
-        if not missing:
-            return
-        bench = Bench(
+    def _kings(self, kings: Sequence[Need], cases: Sequence[CaseRow], king: RecipeTree, beacon_two: bytes) -> tuple[Need, ...]:
+        """Run the king; return what his doubtful runs call for beyond that. They are written down last, once it is clear whose fault it is."""
+        held: dict[Need, Measured] = {}
+
+        def keep(need: Need) -> None:
+            measured = held.pop(need)
+            self._keep(need, measured, self._guards(need, measured, kings, beacon_two))
+
+        def measure(needed: Sequence[Need]) -> list[Measurement]:
+            for need, measured in self._measured_kings(self._missing(needed), cases, king, beacon_two):
+                held[need] = measured
+                if need in kings and not doubtful(measured.measurement, self._throne.pool):
+                    keep(need)
+            return [held[need].measurement if need in held else self._finished(need).measurement for need in needed]
+
+        extra = settle(self._throne, measure(kings), self._rules, measure=measure)
+        for need in sorted(held, key=lambda need: need in kings):
+            keep(need)
+        return extra
+
+    def _measured_kings(
+        self, missing: Sequence[Need], cases: Sequence[CaseRow], king: RecipeTree, beacon_two: bytes
+    ) -> Iterator[tuple[Need, Measured]]:
+        """Yield runs of the king and of the reference as they end."""
+        if missing:
+            bench, tries, reference = self._bench(beacon_two), self._rules.defer_limit, self._services.genesis
+            work = [self._work(need, cases, king) for need in missing]
+            found = self._services.executor.map(lambda one: king_run(bench, one, tries, reference=reference), work)
+            yield from zip(missing, found, strict=True)
+
+    def _missing(self, wanted: Sequence[Need]) -> list[Need]:
+        return [need for need in wanted if self._services.events.get("measurement", self._key(need)) is None]
+
+    def _bench(self, beacon_two: bytes) -> Bench:
+        return Bench(
             rules=self._rules,
             sandbox=self._services.sandbox,
             data=self._services.data,
@@ -158,6 +190,12 @@ class RoundWork:
             king_losses=self._king_losses(),
             scratch=self._services.scratch,
         )
+
+    def _run(self, wanted: Sequence[Need], cases: Sequence[CaseRow], king: RecipeTree, beacon_two: bytes, *, king_ran: bool) -> None:
+        missing = self._missing(wanted)
+        if not missing:
+            return
+        bench = self._bench(beacon_two)
         work = [self._work(need, cases, king) for need in missing]
         tries = self._rules.defer_limit
         found = self._services.executor.map(lambda one: retried(bench, one, tries, king_ran=king_ran), work)
@@ -197,7 +235,7 @@ class RoundWork:
 
     def _judged_start(self, need: Need, measured: Measured) -> Measurement:
         """Compare a challenger's step-0 state with that of its first run: the seed must decide it (RUN-INIT)."""
-        if need.role == "king" or measured.initial is None:
+        if need.role != "challenger" or measured.initial is None:
             return measured.measurement
         key, private = need.tree.hex(), self._services.private
         payload = self._services.events.get("initial", key)

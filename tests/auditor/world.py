@@ -419,6 +419,7 @@ class World:
             measurements=signed,
             outcomes=decision.outcomes,
             crown=decision.crown,
+            demotion=decision.demotion,
         )
         self.throne = decision.throne
         if decision.crown is not None:

@@ -113,6 +113,7 @@ class World:
             measurements=measured,
             outcomes=decision.outcomes,
             crown=decision.crown,
+            demotion=decision.demotion,
         )
         self._publish(record)
         return self
