@@ -145,7 +145,7 @@ class RoundWork:
         return tuple(self._finished(need) for need in (*wanted, *extra))
 
     def _kings(self, kings: Sequence[Need], cases: Sequence[CaseRow], king: RecipeTree, beacon_two: bytes) -> tuple[Need, ...]:
-        """Run the king; return what his doubtful runs call for beyond that. They are written down last, once it is clear whose fault it is."""
+        """Run the king; return what his doubtful runs call for beyond that. They are written down when it is clear whose fault it is."""
         held: dict[Need, Measured] = {}
 
         def keep(need: Need) -> None:
