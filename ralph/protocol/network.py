@@ -132,8 +132,8 @@ DEVNET_CANARY = CanaryRules(
     probation_level=0.99,
     probation_failures=2,
     rotation_minimum=8,
-    rotation_margin_sigmas=0.5,
-    rotation_level=0.9995,
+    rotation_margin_sigmas=0.75,
+    rotation_level=0.9998,
     replay_rounds=4,
     executors=1,
 )
