@@ -14,8 +14,8 @@ degrees of freedom); the pairing by seed is not used, which costs power and neve
 
 Simulated in ``tests/judge/test_canary.py``, in sigma, with documents that move the difference by 0.1 at random: new documents demote a king
 whose true gain is zero in at most 0.5 of 1000 rotations (8 to 192 runs a side), for a loss of 1 in 16, 59 and 84 % (16, 32, 48 runs), for
-a loss of 2 in 93 and 100 % (16, 32). A probation of 48 runs with looks from 16 on rolls back a king of gain 0.5 in 0.01 %, of gain 0 in 3.7 %, of loss 1 in
-99.7 %; the devnet's of 8 runs in 0.1, 1.4 and 32 %, and for a loss of 2 in 90 %.
+a loss of 2 in 93 and 100 % (16, 32). A probation of 48 runs with looks from 16 on rolls back a king of gain 0.5 in 0.01 %, of gain 0 in
+3.7 %, of loss 1 in 99.7 %; the devnet's of 8 runs in 0.1, 1.4 and 32 %, and for a loss of 2 in 90 %.
 
 Not promised: that the bound of a probation, which is looked at after every round, errs at its nominal rate over all looks.
 """
@@ -156,7 +156,7 @@ def unsound(seed: int, measurements: Sequence[Measurement]) -> Cause:
 def _seen_by(executor: str, kings: Sequence[Measurement], references: Sequence[Measurement], pool: Sequence[KingRun]) -> Blame | None:
     own = [run for run in kings if run.executor == executor]
     beside = [run for run in references if run.executor == executor]
-    if min(len(own), len(beside)) < EXECUTIONS:
+    if min(len({run.stage for run in runs}) for runs in (own, beside)) < EXECUTIONS:
         return None
     holds = all(run.failure is None for run in beside) and len({(run.weights, run.environment) for run in beside}) == 1
     if not holds:

@@ -21,13 +21,13 @@ from ralph.errors import ChainRejected
 from ralph.gates.announced import entrants
 from ralph.gates.intake import Docket, Intake
 from ralph.judge.decide import decide, queue_order
-from ralph.judge.plan import Beacons, Need, filter_seeds, needs, seeds
+from ralph.judge.plan import Beacons, Need, filter_seeds, follow_ups, needs, seeds
 from ralph.judge.weights import weights
 from ralph.protocol.announcement import Announcement, Environment, Hypothesis, Slot, anchor_payload
 from ralph.protocol.bundle import LICENCE, RunClaim, manifest_of, run_prefix
 from ralph.protocol.canonical import blob_digest, digest
 from ralph.protocol.lineage import Contest, Throne
-from ralph.protocol.measurement import Measurement, Score, SignedMeasurement, SourceValue, set_digest
+from ralph.protocol.measurement import Failure, Measurement, Score, SignedMeasurement, SourceValue, set_digest
 from ralph.protocol.merkle import EMPTY_ROOT
 from ralph.protocol.network import NetworkProfile, devnet_rules
 from ralph.protocol.patch import RecipeTree
@@ -102,6 +102,8 @@ class World:
     """Miner -> what he submits."""
     gains: dict[bytes, float] = field(default_factory=dict)
     """Tree -> how much better than genesis it trains."""
+    broken: set[bytes] = field(default_factory=set)
+    """Trees whose runs fail."""
     reproduced: set[bytes] = field(default_factory=set)
     """What an auditor of this world has seen before."""
 
@@ -144,6 +146,7 @@ class World:
             drawn=list(self.drawn),
             trees=dict(self.trees),
             gains=dict(self.gains),
+            broken=set(self.broken),
             reproduced=set(self.reproduced),
         )
 
@@ -191,7 +194,10 @@ class World:
         previous = self.drawn[-1][1].beacon if self.drawn else None
         beacons = Beacons(one=first.beacon, two=second.beacon, previous_two=previous)
         wanted = needs(self.throne, cases, beacons, self.profile.rules, round_index=blocks.index)
-        measurements = forgery.measurements(tuple(self._measure(need, cases) for need in wanted))
+        measured = [self._measure(need) for need in wanted]
+        while len(more := follow_ups(self.throne, measured, self.profile.rules)) > len(measured) - len(wanted):
+            measured = [*measured[: len(wanted)], *(self._measure(need) for need in more)]
+        measurements = forgery.measurements(tuple(measured))
         signed = self._sign_all(measurements)
         if forgery.commits:
             self._anchor(record=None, measurements=set_digest(signed))
@@ -360,7 +366,7 @@ class World:
                 rows.append(row)
         return tuple(rows)
 
-    def _measure(self, need: Need, cases: Sequence[CaseRow]) -> Measurement:
+    def _measure(self, need: Need) -> Measurement:
         noise = int.from_bytes(digest("test/noise", need.seed)[:4], "little") / 2**32
         own = int.from_bytes(digest("test/noise", [need.seed, need.tree])[:4], "little") / 2**32
         value = 2.5 + 0.01 * noise + 0.001 * own - self.gains.get(need.tree, 0.0)
@@ -381,8 +387,8 @@ class World:
             weights=claim.weights,
             parameters=claim.parameters if need.executed else 0,
             tokens=claim.tokens if need.executed else 0,
-            score=score(value),
-            failure=None,
+            score=None if need.tree in self.broken else score(value),
+            failure=Failure(reason="RUN-CRASH", detail="a bomb") if need.tree in self.broken else None,
         )
 
     def _sign_all(self, measurements: Sequence[Measurement]) -> tuple[SignedMeasurement, ...]:

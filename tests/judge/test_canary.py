@@ -118,6 +118,11 @@ def test_a_reference_that_trains_to_two_results_means_that_the_fault_is_ours():
     assert blame(7, runs, (), CANARY) is Blame.OURS
 
 
+def test_one_run_of_the_reference_listed_twice_is_one_run():
+    runs = answers([None, None], [2.9])
+    assert blame(7, [*runs, runs[-1]], (), CANARY) is None
+
+
 def test_a_king_that_no_longer_trains_to_the_same_weights_is_at_fault_and_on_another_stack_nobody_is():
     runs = answers([2.5, 2.5], [2.9, 2.9])
     assert blame(7, runs, POOL, CANARY) is Blame.KING
