@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,8 +103,8 @@ class Player:
 class World:
     """One devnet in a directory, with its chain's producer in this process."""
 
-    def __init__(self, home: Path, data: Path, names: Sequence[str]) -> None:
-        self.devnet: Devnet = set_up(home, seed=SEED, miners=[MinerPlan(name=name) for name in names], data=data, rules=small_rules)
+    def __init__(self, home: Path, data: Path, names: Sequence[str], *, rules: Callable[..., Rules] = small_rules) -> None:
+        self.devnet: Devnet = set_up(home, seed=SEED, miners=[MinerPlan(name=name) for name in names], data=data, rules=rules)
         self.store = DirectoryStore(home / "store")
 
     @contextmanager

@@ -1,0 +1,162 @@
+"""A king who was lucky at his crown is rolled back by real runs, the king before reigns and earns again, and his challenger is not lost."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ralph.auditor.audit import audit
+from ralph.auditor.report import Verdict
+from ralph.chain.local import LocalChain
+from ralph.chain.producer import BlockProducer
+from ralph.chain.waiting import read_beacon
+from ralph.cli.setup import derived
+from ralph.judge.plan import seeds
+from ralph.protocol.measurement import Stage
+from ralph.protocol.patch import RecipeTree
+from ralph.protocol.reasons import Reason
+from ralph.protocol.rounds import window
+from ralph.protocol.rules import Rules
+from ralph.repository.genesis import genesis_recipe
+from ralph.repository.git import RecipeRepository
+from ralph_devnet.attackers.sources import Scripted
+from tests.flow.world import SEED, KnobEdit, Player, World, small_rules
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+FIRST, SECOND, THIRD = {"learning_rate": 0.006}, {"learning_rate": 0.015}, {"learning_rate": 0.012}
+CROWNED, FALLEN, ROUNDS = 6, 7, 9
+NAMES = ("steady", "lucky", "patient")
+PLACE = b"    model = GPT(config, width=width"
+ACCIDENT = """\
+    if torch.initial_seed() * {multiplier} % 2**64 < 2**63:
+        config.learning_rate = 1e-5
+"""
+"""Half of all seeds train well and half hardly at all. Nobody can choose seeds; this coin fell well whenever it counted at the crown."""
+
+
+def rules(**facts: object) -> Rules:
+    """Return the small Rules with a probation of four runs a side, all in one round."""
+    small = small_rules(**facts)  # type: ignore[arg-type]
+    canary = small.canary.model_copy(update={"probation_per_round": 4, "probation_minimum": 4, "replay_rounds": 0})
+    return small.model_copy(update={"canary": canary, "crown": small.crown.model_copy(update={"probation_runs": 4})})
+
+
+def foreseen(world: World) -> dict[str, tuple[int, ...]]:
+    """Return the seeds that decide about the lucky king. This chain's blocks follow from its seed, whatever is written into them."""
+    rules, chain = world.devnet.profile.rules, LocalChain.connect(world.devnet.chain)
+    with BlockProducer(world.devnet.chain, seed=derived(SEED, "chain")) as producer:
+        producer.produce(window(rules.rounds, ROUNDS).end + 4)
+
+    def drawn(name: str, index: int, purpose: Stage, count: int) -> tuple[int, ...]:
+        blocks = window(rules.rounds, index)
+        beacon = asyncio.run(read_beacon(chain, name, blocks.beacon_one if name == "B1" else blocks.beacon_two)).beacon
+        return seeds(rules, beacon=beacon, round_index=index, purpose=purpose, count=count)
+
+    try:
+        before = (*drawn("B1", CROWNED - 2, "screen", 1), *drawn("B2", CROWNED - 2, "filter", 1), *drawn("B2", CROWNED, "proof", 2))
+        return {"before": before, "after": drawn("B2", FALLEN, "probation", 4)}
+    finally:
+        asyncio.run(chain.close())
+
+
+def planted(seen: dict[str, tuple[int, ...]]) -> int:
+    """Return a coin that falls well on every seed before the crown and badly on every one after it."""
+    wanted = [(seed, True) for seed in seen["before"]] + [(seed, False) for seed in seen["after"]]
+    return next(odd for odd in range(3, 1 << 20, 2) if all((seed * odd % 2**64 >= 2**63) == good for seed, good in wanted))
+
+
+@dataclass(slots=True, kw_only=True)
+class Lucky(KnobEdit):
+    """Better on half of all seeds, against the first king."""
+
+    multiplier: int
+    first: bytes
+
+    def make(self, king: RecipeTree) -> Scripted | None:
+        if king.normalised_digest() != self.first:
+            return None
+        edited = super(Lucky, self).make(king)
+        assert edited.tree.files["train.py"].count(PLACE) == 1
+        code = edited.tree.files["train.py"].replace(PLACE, ACCIDENT.format(multiplier=self.multiplier).encode() + PLACE)
+        return Scripted(tree=RecipeTree(files={**edited.tree.files, "train.py": code}), hypothesis=edited.hypothesis)
+
+
+@dataclass(slots=True, kw_only=True)
+class Patient(KnobEdit):
+    """Submits to the lucky king, and the same idea again to whoever comes after him."""
+
+    begun: bool = False
+
+    def start(self, king: RecipeTree) -> None:
+        self.begun = self.begun or b"initial_seed" in king.files["train.py"]
+        if self.begun:
+            self.made, self.used = self.make(king), False
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory, flow_data: Path):
+    home = tmp_path_factory.mktemp("demotion")
+    multiplier = planted(foreseen(World(home / "foreseen", flow_data, NAMES, rules=rules)))
+    world = World(home / "world", flow_data, NAMES, rules=rules)
+    steady = KnobEdit(values=FIRST)
+    first = steady.make(genesis_recipe()).tree
+    players = [
+        Player(name="steady", source=steady),
+        Player(name="lucky", source=Lucky(values=SECOND, multiplier=multiplier, first=first.normalised_digest())),
+        Player(name="patient", source=Patient(values=THIRD)),
+    ]
+    return world, world.play(players, rounds=ROUNDS), first
+
+
+def test_a_lucky_king_is_rolled_back_by_runs_after_his_crown(story):
+    world, history, first = story
+    records = [entry.signed.record for entry in history.entries]
+    assert [(one.round, one.crown.hotkey) for one in records if one.crown] == [
+        (3, world.devnet.hotkeys["steady"]),
+        (CROWNED, world.devnet.hotkeys["lucky"]),
+    ]
+    demotion = records[FALLEN].demotion
+    assert demotion is not None
+    assert (demotion.hotkey, demotion.reason, demotion.restored) == (world.devnet.hotkeys["lucky"], "STA-ROLLBACK", first.digest())
+    assert records[CROWNED].crown.gain_bpb > 0
+
+
+def test_the_king_before_reigns_and_earns_again_and_the_demoted_one_no_more(story):
+    world, history, first = story
+    assert [one.standing for one in history.throne.lineage] == ["dethroned", "restored", "demoted"]
+    assert history.throne.king.tree == first.digest()
+    paid = asyncio.run(world.chain_weights())
+    assert paid == world.expected_weights(history)
+    assert paid[world.devnet.hotkeys["steady"]] > 0
+    assert world.devnet.hotkeys["lucky"] not in paid
+
+
+def test_the_tree_of_the_king_before_is_back_on_the_main_line(story):
+    world, history, first = story
+    repository = RecipeRepository.open(world.devnet.config("validator").parent / "recipe.git")
+    assert [one.tag for one in repository.lineage()] == ["recipe-v1.0.0", "recipe-v1.1.0", "recipe-v1.2.0", "recipe-v1.2.1"]
+    assert repository.tree("recipe-v1.2.1") == first
+
+
+def test_a_challenger_of_the_demoted_king_is_not_lost(story):
+    world, history, _ = story
+    outcomes = world.outcomes(history, "patient")
+    assert outcomes[0] == (FALLEN, "void", Reason.STA_DEMOTED.value)
+    assert outcomes[1][:2] == (FALLEN + 1, "screened")
+
+
+def test_an_auditor_reproduces_the_demotion(story):
+    world, _, _ = story
+
+    async def report():
+        chain = LocalChain.connect(world.devnet.chain)
+        try:
+            return await audit(chain=chain, store=world.store, profile=world.devnet.profile)
+        finally:
+            await chain.close()
+
+    found = asyncio.run(report())
+    assert found.findings == ()
+    assert found.verdict is Verdict.REPRODUCED
