@@ -14,9 +14,9 @@ from ralph.errors import ConfigurationError, UntrustedInputError
 from ralph.judge.sequential import power_hint
 from ralph.judge.statistics import Estimate, estimate
 from ralph.protocol.announcement import Slot, case_id
-from ralph.protocol.lineage import Throne
+from ralph.protocol.lineage import Reign, Throne
 from ralph.protocol.reasons import EXPLANATIONS, Reason
-from ralph.protocol.record import TERMINAL_STATES, CaseRow, OutcomeRow, Record
+from ralph.protocol.record import TERMINAL_STATES, CaseRow, DemotionRow, OutcomeRow, Record
 from ralph.protocol.rules import Rules
 
 MIN_PREFIX = 6
@@ -95,6 +95,7 @@ def _pending(seen: Situation, name: str) -> str:
 
 def _value(seen: Situation, steps: list[Step]) -> dict[str, Any]:
     last = steps[-1]
+    fallen = _demotion(seen, last)
     reason = last.outcome.reason
     known = Reason(reason) if reason in set(Reason) else None
     return {
@@ -107,10 +108,35 @@ def _value(seen: Situation, steps: list[Step]) -> dict[str, Any]:
         "reason": reason,
         "sentence": EXPLANATIONS[known].sentence if known else "",
         "fault": EXPLANATIONS[known].fault.value if known else "",
-        "next_step": next_step(reason),
+        "next_step": next_step(reason if fallen is None else fallen.reason),
         "power": _power(seen, steps),
+        "reign": _reign(seen, last),
         "rounds": [_round(step) for step in steps],
     }
+
+
+def _crowned(seen: Situation, last: Step) -> Reign | None:
+    """Return the reign that a crowned case began."""
+    if last.outcome.state != "crowned":
+        return None
+    return next(one for one in seen.history.throne.lineage if (one.crowned_round, one.tree) == (last.record.round, last.case.tree))
+
+
+def _demotion(seen: Situation, last: Step) -> DemotionRow | None:
+    """Return how that reign ended, if it was by a demotion."""
+    reign = _crowned(seen, last)
+    return None if reign is None or reign.demoted_round is None else seen.entries[reign.demoted_round].signed.record.demotion
+
+
+def _reign(seen: Situation, last: Step) -> str | None:
+    """Say what became of a case that was crowned; None for every other."""
+    reign, fallen = _crowned(seen, last), _demotion(seen, last)
+    if reign is None:
+        return None
+    if fallen is not None:
+        return f"king as {reign.tag}, demoted in round {reign.demoted_round} ({fallen.reason}): {fallen.detail}"
+    since = "" if reign.published_gain_bpb is None else f", gain {reign.published_gain_bpb:+.4f} bpb in runs after the crown"
+    return f"king as {reign.tag}, {reign.standing}{since}"
 
 
 def _round(step: Step) -> dict[str, Any]:
@@ -176,6 +202,8 @@ def _lines(case: dict[str, Any]) -> Iterator[str]:
     for one in case["rounds"]:
         where = f" at the gate {one['gate']}" if one["gate"] else ""
         yield f"  round {one['round']}, {one['stage']}: {one['state']}{where}: {one['detail']}"
+    if case["reign"]:
+        yield f"  reign: {case['reign']}"
     yield f"  meaning: {case['sentence']} (side: {case['fault']})"
     if case["power"]:
         yield f"  power: {case['power']}"

@@ -25,7 +25,7 @@ from tests.flow.world import SEED, KnobEdit, Player, World, small_rules
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-FIRST, SECOND, THIRD = {"learning_rate": 0.006}, {"learning_rate": 0.015}, {"learning_rate": 0.012}
+FIRST, SECOND, THIRD = {"learning_rate": 0.0035}, {"learning_rate": 0.009}, {"learning_rate": 0.008}
 CROWNED, FALLEN, ROUNDS = 6, 7, 9
 NAMES = ("steady", "lucky", "patient")
 PLACE = b"    model = GPT(config, width=width"
@@ -134,7 +134,7 @@ def test_the_king_before_reigns_and_earns_again_and_the_demoted_one_no_more(stor
 
 
 def test_the_tree_of_the_king_before_is_back_on_the_main_line(story):
-    world, history, first = story
+    world, _, first = story
     repository = RecipeRepository.open(world.devnet.config("validator").parent / "recipe.git")
     assert [one.tag for one in repository.lineage()] == ["recipe-v1.0.0", "recipe-v1.1.0", "recipe-v1.2.0", "recipe-v1.2.1"]
     assert repository.tree("recipe-v1.2.1") == first
