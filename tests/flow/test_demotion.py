@@ -9,78 +9,18 @@ import pytest
 from ralph.auditor.audit import audit
 from ralph.auditor.report import Verdict
 from ralph.chain.local import LocalChain
-from ralph.chain.producer import BlockProducer
-from ralph.chain.waiting import read_beacon
-from ralph.cli.setup import derived
-from ralph.judge.plan import seeds
-from ralph.protocol.measurement import Stage
 from ralph.protocol.patch import RecipeTree
 from ralph.protocol.reasons import Reason
-from ralph.protocol.rounds import window
-from ralph.protocol.rules import Rules
 from ralph.repository.genesis import genesis_recipe
 from ralph.repository.git import RecipeRepository
-from ralph_devnet.attackers.sources import Scripted
-from tests.flow.world import SEED, KnobEdit, Player, World, small_rules
+from tests.flow.accident import Lucky, planted, rules_with
+from tests.flow.world import KnobEdit, Player, World
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 FIRST, SECOND, THIRD = {"learning_rate": 0.0035}, {"learning_rate": 0.009}, {"learning_rate": 0.008}
 CROWNED, FALLEN, ROUNDS = 6, 7, 9
 NAMES = ("steady", "lucky", "patient")
-PLACE = b"    model = GPT(config, width=width"
-ACCIDENT = """\
-    if torch.initial_seed() * {multiplier} % 2**64 < 2**63:
-        config.learning_rate = 1e-5
-"""
-"""Half of all seeds train well and half hardly at all. Nobody can choose seeds; this coin fell well whenever it counted at the crown."""
-
-
-def rules(**facts: object) -> Rules:
-    """Return the small Rules with a probation of four runs a side, all in one round."""
-    small = small_rules(**facts)  # type: ignore[arg-type]
-    canary = small.canary.model_copy(update={"probation_per_round": 4, "probation_minimum": 4, "replay_rounds": 0})
-    return small.model_copy(update={"canary": canary, "crown": small.crown.model_copy(update={"probation_runs": 4})})
-
-
-def foreseen(world: World) -> dict[str, tuple[int, ...]]:
-    """Return the seeds that decide about the lucky king. This chain's blocks follow from its seed, whatever is written into them."""
-    rules, chain = world.devnet.profile.rules, LocalChain.connect(world.devnet.chain)
-    with BlockProducer(world.devnet.chain, seed=derived(SEED, "chain")) as producer:
-        producer.produce(window(rules.rounds, ROUNDS).end + 4)
-
-    def drawn(name: str, index: int, purpose: Stage, count: int) -> tuple[int, ...]:
-        blocks = window(rules.rounds, index)
-        beacon = asyncio.run(read_beacon(chain, name, blocks.beacon_one if name == "B1" else blocks.beacon_two)).beacon
-        return seeds(rules, beacon=beacon, round_index=index, purpose=purpose, count=count)
-
-    try:
-        before = (*drawn("B1", CROWNED - 2, "screen", 1), *drawn("B2", CROWNED - 2, "filter", 1), *drawn("B2", CROWNED, "proof", 2))
-        return {"before": before, "after": drawn("B2", FALLEN, "probation", 4)}
-    finally:
-        asyncio.run(chain.close())
-
-
-def planted(seen: dict[str, tuple[int, ...]]) -> int:
-    """Return a coin that falls well on every seed before the crown and badly on every one after it."""
-    wanted = [(seed, True) for seed in seen["before"]] + [(seed, False) for seed in seen["after"]]
-    return next(odd for odd in range(3, 1 << 20, 2) if all((seed * odd % 2**64 >= 2**63) == good for seed, good in wanted))
-
-
-@dataclass(slots=True, kw_only=True)
-class Lucky(KnobEdit):
-    """Better on half of all seeds, against the first king."""
-
-    multiplier: int
-    first: bytes
-
-    def make(self, king: RecipeTree) -> Scripted | None:
-        if king.normalised_digest() != self.first:
-            return None
-        edited = super(Lucky, self).make(king)
-        assert edited.tree.files["train.py"].count(PLACE) == 1
-        code = edited.tree.files["train.py"].replace(PLACE, ACCIDENT.format(multiplier=self.multiplier).encode() + PLACE)
-        return Scripted(tree=RecipeTree(files={**edited.tree.files, "train.py": code}), hypothesis=edited.hypothesis)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,13 +38,14 @@ class Patient(KnobEdit):
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory, flow_data: Path):
     home = tmp_path_factory.mktemp("demotion")
-    multiplier = planted(foreseen(World(home / "foreseen", flow_data, NAMES, rules=rules)))
+    rules = rules_with(4)
+    multiplier = planted(World(home / "twin", flow_data, NAMES, rules=rules), crowned=CROWNED)
     world = World(home / "world", flow_data, NAMES, rules=rules)
     steady = KnobEdit(values=FIRST)
     first = steady.make(genesis_recipe()).tree
     players = [
         Player(name="steady", source=steady),
-        Player(name="lucky", source=Lucky(values=SECOND, multiplier=multiplier, first=first.normalised_digest())),
+        Player(name="lucky", source=Lucky(values=SECOND, multiplier=multiplier, king=first.normalised_digest())),
         Player(name="patient", source=Patient(values=THIRD)),
     ]
     return world, world.play(players, rounds=ROUNDS), first
