@@ -19,6 +19,7 @@ from ralph.errors import ConfigurationError
 from ralph.evaluate.active import FIRST_ROTATION, active_subset
 from ralph.executors.local import LocalExecutor
 from ralph.interfaces import Sandbox
+from ralph.judge import canary
 from ralph.judge.sequential import check
 from ralph.miner.services import MinerServices
 from ralph.protocol.network import NetworkProfile
@@ -42,6 +43,7 @@ def open_profile(config: Config) -> NetworkProfile:
     profile = load_profile(config.profile)
     try:
         check(profile.rules.crown)
+        canary.check(profile.rules)
     except ValueError as error:
         raise ConfigurationError(f"{config.profile}: crown rule: {error}") from error
     return profile

@@ -153,6 +153,23 @@ def unsound(seed: int, measurements: Sequence[Measurement]) -> Cause:
     return Cause(reason=Reason.RUN_KING, detail=detail, evidence=tuple(run.digest() for run in here))
 
 
+def check(rules: Rules) -> None:
+    """Refuse rules under which a demotion could never, or always, be decided. Raises ValueError naming the field."""
+    canary, crown = rules.canary, rules.crown
+    faults = {
+        "probation_per_round must be at least 1": canary.probation_per_round < 1,
+        "probation_minimum must lie between 2 and probation_runs": not 2 <= canary.probation_minimum <= crown.probation_runs,
+        "rotation_minimum must lie between 2 and pool_runs": not 2 <= canary.rotation_minimum <= crown.pool_runs,
+        "probation_level and rotation_level must lie between 0.5 and 1": not all(
+            0.5 < level < 1 for level in (canary.probation_level, canary.rotation_level)
+        ),
+        "rotation_margin_sigmas must be above zero": not canary.rotation_margin_sigmas > 0,
+    }
+    for fault, found in faults.items():
+        if found:
+            raise ValueError(fault)
+
+
 def _seen_by(executor: str, kings: Sequence[Measurement], references: Sequence[Measurement], pool: Sequence[KingRun]) -> Blame | None:
     own = [run for run in kings if run.executor == executor]
     beside = [run for run in references if run.executor == executor]

@@ -116,15 +116,16 @@ def canary_seeds(throne: Throne, rules: Rules, *, beacon_two: bytes, round_index
 def follow_ups(throne: Throne, measurements: Sequence[Measurement], rules: Rules) -> tuple[Need, ...]:
     """Return what the doubtful runs among the king's call for: each once more, and the genesis recipe twice on its seed.
 
-    Nothing more is asked once a fault of the king's own is established. The same list follows while the round is measured, when it grows as
-    answers come in, and from a finished Record.
+    One doubt is settled after the other, and nothing more is asked once a fault of the king's own is established: the list grows as answers
+    come in, and follows as a whole from a finished Record.
     """
     if throne.former is None:
         return ()
     found: dict[int, tuple[Need, ...]] = {}
     for run in doubts(measurements, throne):
         found.setdefault(run.seed, _doubted(throne.king.tree, rules.genesis_tree, run.seed))
-        if run.stage != "probation" and blame(run.seed, measurements, throne.pool, rules.canary) is Blame.KING:
+        whose = blame(run.seed, measurements, throne.pool, rules.canary)
+        if whose is None or (whose is Blame.KING and run.stage != "probation"):
             break
     return tuple(need for three in found.values() for need in three)
 

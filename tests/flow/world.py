@@ -52,8 +52,9 @@ def small_rules(*, genesis_tree: bytes, manifest: bytes, vocabulary: int, hidden
         }
     )
     evaluation = rules.evaluation.model_copy(update={"documents": 96, "uniform_cells": 128, "weighted_cells": 32, "batch_rows": 32})
+    canary = rules.canary.model_copy(update={"probation_minimum": 2, "rotation_minimum": 3})
     guards = rules.guards.model_copy(update={"min_documents": 6, "source_margin_sigmas": 2.0})
-    return rules.model_copy(update={"ladder": (rung,), "crown": crown, "evaluation": evaluation, "guards": guards})
+    return rules.model_copy(update={"ladder": (rung,), "crown": crown, "evaluation": evaluation, "guards": guards, "canary": canary})
 
 
 def prepare_data(directory: Path) -> Path:

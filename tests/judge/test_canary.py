@@ -141,6 +141,24 @@ def test_where_two_executors_must_see_it_one_is_not_enough():
     assert blame(7, [*runs, *second], (), strict) is Blame.OURS
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"probation_per_round": 0},
+        {"probation_minimum": 1},
+        {"probation_minimum": 9},
+        {"rotation_minimum": 99},
+        {"probation_level": 1.0},
+        {"rotation_level": 0.5},
+        {"rotation_margin_sigmas": 0.0},
+    ],
+)
+def test_rules_under_which_nobody_could_be_demoted_are_refused(wrong: dict[str, float]):
+    canary.check(RULES)
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        canary.check(RULES.model_copy(update={"canary": CANARY.model_copy(update=wrong)}))
+
+
 def bounds(king: np.ndarray, former: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Return gain and upper bound of many samples, float64[R, n] and [R, m], as ``welch`` does for one."""
     parts = king.var(axis=1, ddof=1) / king.shape[1], former.var(axis=1, ddof=1) / former.shape[1]
