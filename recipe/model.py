@@ -146,7 +146,15 @@ class GPT(nn.Module):
         return norm(x)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        logits = self.head(self.features(tokens)).float()
+        return self.logits(self.features(tokens))
+
+    def logits_at(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Return the logits behind one position of each row, float32[B, V], without the head's work for the others."""
+        return self.logits(self.features(tokens)[torch.arange(len(positions)), positions])
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return float32[..., V] of features [..., C]."""
+        logits = self.head(x).float()
         if self.soft_cap:  # option: soft_cap
             logits = self.soft_cap * torch.tanh(logits / self.soft_cap)
         return logits
@@ -156,7 +164,4 @@ class GPT(nn.Module):
         x, targets = self.features(tokens[:, :-1], short=short).flatten(0, 1), tokens[:, 1:].flatten()
         if self.fused_loss:  # option: fused_loss
             return capped_cross_entropy(x, self.head.weight, targets, self.soft_cap)
-        logits = self.head(x).float()
-        if self.soft_cap:
-            logits = self.soft_cap * torch.tanh(logits / self.soft_cap)
-        return F.cross_entropy(logits, targets)
+        return F.cross_entropy(self.logits(x), targets)

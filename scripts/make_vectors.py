@@ -70,6 +70,7 @@ def measured() -> Measurement:
         correction_nats=1e-17,
         standard_error_nats=0.0,
         worst_mismatch_nats=5.6e-15,
+        exceedances=0,
         cells=2560,
         documents=1024,
         draw=fill(7),

@@ -122,6 +122,7 @@ def _score_faults(score: Score, rules: Rules) -> tuple[tuple[bool, str], ...]:
     The correction is a mean of mismatches / (N pi) with pi >= (n_u/n)/N, and a token has at least one byte.
     """
     evaluation = rules.evaluation
+    worst_nats = evaluation.tolerance(rules.rung(rules.crown.rung).device).worst_nats
     rounding_bpb = 10.0**-evaluation.published_decimals
     cells = evaluation.uniform_cells + evaluation.weighted_cells
     most = score.worst_mismatch_nats * cells / evaluation.uniform_cells * ORDERS
@@ -131,7 +132,7 @@ def _score_faults(score: Score, rules: Rules) -> tuple[tuple[bool, str], ...]:
         (score.documents == evaluation.documents, f"scored {score.documents} documents, the Rules say {evaluation.documents}"),
         (sum(part.documents for part in score.sources) == score.documents, "has sources whose documents do not add up"),
         (score.cells == cells, f"probed {score.cells} cells, the Rules say {cells}"),
-        (0 <= score.worst_mismatch_nats <= evaluation.tau_nats, f"has a mismatch of {score.worst_mismatch_nats} nats and is no failure"),
+        (0 <= score.worst_mismatch_nats <= worst_nats, f"has a mismatch of {score.worst_mismatch_nats} nats and is no failure"),
         (abs(score.correction_nats) <= most, "has a correction that its mismatch cannot give"),
         (
             abs(score.val_bpb - score.claimed_bpb) <= abs(score.correction_nats) / math.log(2) + rounding_bpb,

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor:doctor", "Check this machine and say how to fix what is wrong."),
     "data": ("data:app", "Prepare and verify the data that recipes train on."),
     "train": ("train:train", "Train a recipe once, as a validator would."),
+    "calibrate": ("calibrate:calibrate_command", "Measure how far claims and probes of an honest model are apart here."),
     "chain": ("chain:app", "Make the blocks of a development chain."),
     "miner": ("miner:app", "Research, announce, prove and submit."),
     "validator": ("validator:app", "Judge submissions, publish records, set weights."),

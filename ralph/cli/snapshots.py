@@ -11,6 +11,7 @@ from ralph.errors import CorruptStateError
 from ralph.evaluate.measure import Exam, score
 from ralph.interfaces import Sandbox
 from ralph.protocol.canonical import digest
+from ralph.protocol.network import CPU_TOLERANCE, GPU_TOLERANCE
 from ralph.protocol.rules import EvaluationRules
 from ralph.store.files import replace_file
 from ralph.train import safetensors, wire
@@ -25,7 +26,6 @@ MODEL = "model."
 PROBES = 256
 BATCH_ROWS = 64
 DECIMALS = 5
-TAU_NATS = 1e-5
 
 
 class Snapshots:
@@ -56,7 +56,7 @@ class Snapshots:
                 uniform_cells=PROBES,
                 weighted_cells=0,
                 batch_rows=BATCH_ROWS,
-                tau_nats=TAU_NATS,
+                tolerances=(CPU_TOLERANCE, GPU_TOLERANCE),
                 published_decimals=DECIMALS,
             ),
             vocabulary=self._data.vocabulary,

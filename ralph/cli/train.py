@@ -69,7 +69,7 @@ def train(
     The value at the end is the recipe's own claim on public documents. What counts is measured by
     validators, on other seeds and hidden documents.
     """
-    scale, opened = _opened(rung, data, config)
+    scale, opened = open_rung(rung, data, config)
     if recipe is not None and not recipe.is_dir():
         raise ConfigurationError(f"there is no recipe in {recipe}")
     tree = configured(genesis_recipe() if recipe is None else read_tree(recipe), variant)
@@ -94,7 +94,7 @@ def train(
     emit(value, list(_lines(value)), as_json=json)
 
 
-def _opened(name: str, data: Path | None, config: Path | None) -> tuple[Rung, DataSet]:
+def open_rung(name: str, data: Path | None, config: Path | None) -> tuple[Rung, DataSet]:
     """Return the rung and the verified data. Raises ConfigurationError."""
     ladder: tuple[Rung, ...] = LADDER
     expect: bytes | None = None

@@ -4,15 +4,15 @@
 2. A builds the recipe, loads the weights, answers a claimed loss for every token; the claims are frozen and A is destroyed.
 3. Cells are drawn with a key that is bound to the frozen claims.
 4. B builds the recipe, loads the weights, answers the logits after single prefixes; the host computes the true losses.
-5. Where claim and truth differ by more than the tolerance, both phases run once more, request by request, in two fresh
-   sandboxes: a claim that comes back and still differs from its truth is ``FRD-CLAIM``; everything else is ours, ``OPS-NUMERIC``.
+5. Where claims and truths differ more than those of honest models (``ralph.evaluate.tolerance``), both phases run once more, request by
+   request, in two fresh sandboxes: where claims come back and there is reason to doubt them again it is ``FRD-CLAIM``; everything else
+   is ours, ``OPS-NUMERIC``.
 6. The score is the mean claim, corrected by the probes.
 
 A worker's claims may also come from the sandbox that has just trained the model; then ``audit`` does steps 3 to 6.
 
 Not promised: a worker that lies at random in a few places may not repeat the lie that was found, and its case is then ours
 to retry, which is another draw for him: callers bound the retries, and distrust a tree that needs them where the king does not.
-On GPUs, where honest differences are not tiny, the rule of step 5 needs calibrated limits that Rules do not hold yet.
 """
 
 import logging
@@ -31,8 +31,9 @@ from ralph.evaluate import probes as probing
 from ralph.evaluate.cells import Cells, Floats, Integers
 from ralph.evaluate.draw import draw
 from ralph.evaluate.score import Audit, Score, assemble
+from ralph.evaluate.tolerance import Doubt, doubts
 from ralph.interfaces import Sandbox, SandboxedWorker, SandboxSpec
-from ralph.protocol.rules import EvaluationRules, Rung
+from ralph.protocol.rules import EvaluationRules, Rung, ToleranceRules
 from ralph.sandbox.limits import limits_for
 from ralph.train import finite, wire
 from ralph.train.budget import check_parameters
@@ -76,7 +77,7 @@ def audit(claims: Floats, exam: "Exam", token_bytes: NDArray[np.uint8]) -> Score
 
 
 def _assembled(exam: "Exam", audited: Audit, token_bytes: NDArray[np.uint8]) -> Score:
-    return assemble(audited, exam.rows, tau=exam.rules.tau_nats, token_bytes=token_bytes, worker_cpu_s=exam.worker_cpu_s)
+    return assemble(audited, exam.rows, tolerance=exam.tolerance, token_bytes=token_bytes, worker_cpu_s=exam.worker_cpu_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -106,12 +107,13 @@ class Exam:
         recipe: A materialised recipe tree.
         weights: The model's safetensors file, foreign bytes.
         rung: Shape and limits.
-        rules: Numbers of probes, batch shape, tolerance.
+        rules: Numbers of probes, batch shape, tolerances.
         vocabulary: Number of token ids V.
         rows: N documents of T + 1 tokens; T is the rung's sequence.
         key: 32 secret bytes that no worker and no miner sees; fresh for every measurement.
         king: float64[C] the king's claims on the same cells, which the weighted draws compare with; None for the king.
         scratch: Directory of the files that claims lie in; None for the system's, which on some machines is in memory.
+        king_share: Share of the king's probes above tau, on the same device.
     """
 
     sandbox: Sandbox
@@ -124,13 +126,16 @@ class Exam:
     key: bytes = field(repr=False)
     king: Floats | None = field(repr=False)
     scratch: Path | None = None
+    king_share: float = 0.0
     worker_cpu_s: float = 0.0
+    tolerance: ToleranceRules = field(init=False)
     tensors: tuple[wire.Tensor, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         count = Cells.of(self.rows.lengths).count
         if self.rows.sequence != self.rung.sequence or (self.king is not None and self.king.shape != (count,)):
             raise ConfigurationError(f"rows not of {self.rung.sequence} + 1 tokens, or the king's losses not of their {count} cells")
+        self.tolerance = self.rules.tolerance(self.rung.device)
         self.tensors = parse(self.weights, weight_limits(self.rung))
         finite.check(self.tensors)
 
@@ -160,6 +165,7 @@ class Exam:
             wanted,
             batch_rows=self.rules.batch_rows,
             key=self.key,
+            multiple=self.tolerance.probe_multiple,
         )
         worker.kill()
         return found
@@ -168,31 +174,40 @@ class Exam:
         """Draw cells, probe them in ``worker`` and compare them with the claims."""
         drawn = draw(self.key, claims, self.king, uniform=self.rules.uniform_cells, weighted=self.rules.weighted_cells)
         # no distribution has a negative loss; one such claim could be worth more than all probes together, so it is never left to chance
-        impossible = claiming.below(claims, -self.rules.tau_nats, most=self.rules.batch_rows)
+        impossible = claiming.below(claims, -self.tolerance.tau_nats, most=self.rules.batch_rows)
         probed = np.unique(np.concatenate([drawn.cells, impossible]))
-        truths = self.truths(worker, probed)
-        said = claims[probed]
-        over = np.abs(truths - said) > self.rules.tau_nats
-        if over.any():
-            self._accuse(said, probed, truths, over)
-        return Audit(claims=claims, draw=drawn, probed=probed, truths=truths)
+        audited = Audit(claims=claims, draw=drawn, probed=probed, truths=self.truths(worker, probed))
+        found = self._doubts(audited, audited.truths - claims[probed])
+        if found:
+            self._accuse(audited, found)
+        return audited
 
-    def _accuse(self, said: Floats, probed: Integers, truths: Floats, over: NDArray[np.bool_]) -> None:
-        """Repeat both phases and raise: fraud when a claim over the tolerance comes back and its truth still differs."""
-        tau = self.rules.tau_nats
-        difference = np.abs(truths - said)
-        logger.warning("%d of %d probes are over the tolerance; both phases run once more", int(over.sum()), probed.size)
+    def _doubts(self, audited: Audit, mismatch: Floats) -> tuple[Doubt, ...]:
+        return doubts(
+            mismatch,
+            drawn=audited.draw,
+            probed=audited.probed,
+            cells=audited.claims.size,
+            tolerance=self.tolerance,
+            king_share=self.king_share,
+        )
+
+    def _accuse(self, audited: Audit, found: tuple[Doubt, ...]) -> None:
+        """Repeat both phases and raise: fraud when claims that were doubted come back and there is reason to doubt them again."""
+        doubted = np.logical_or.reduce([doubt.cells for doubt in found])
+        said, probed = audited.claims[audited.probed], audited.probed
+        worst = float(np.abs(audited.truths - said).max())
+        logger.warning("%d of %d probes are doubted; both phases run once more", int(doubted.sum()), probed.size)
         with self.start() as first, self.start() as second:
             claimed = self.claims(first)[probed]
-            found = self.truths(second, probed)
-        repeated = over & (np.abs(claimed - said) <= tau) & (np.abs(found - claimed) > tau)
-        detail = (
-            f"{int(over.sum())} of {probed.size} probed claims differ from the loss on the prefix alone by more than {tau:g} nats,"
-            f" the worst by {float(difference.max()):.3g}; {int(repeated.sum())} of them again in a replay"
-        )
-        if repeated.any():
-            raise UntrustedInputError("FRD-CLAIM", detail)
-        raise InfrastructureError(detail, code="OPS-NUMERIC")
+            truths = self.truths(second, probed)
+        repeated = doubted & (np.abs(claimed - said) <= self.tolerance.tau_nats)
+        again = self._doubts(audited, np.where(repeated, truths - claimed, 0.0))
+        told = "; ".join(doubt.detail for doubt in found)
+        detail = f"claims differ from the losses on the prefixes alone: {told}; the worst by {worst:.3g} nats"
+        if again:
+            raise UntrustedInputError("FRD-CLAIM", f"{detail}; again in a replay: {'; '.join(doubt.detail for doubt in again)}")
+        raise InfrastructureError(f"{detail}; not again in a replay", code="OPS-NUMERIC")
 
     def open(self, worker: SandboxedWorker) -> WorkerChannel:
         """Build the recipe and load the weights in a started sandbox."""

@@ -4,6 +4,8 @@ What B answers cannot depend on what it predicts, because it has not received it
 from unrelated public text, two prefixes of one document are never in the same batch, and a longer prefix of a document
 is sent only after the answers to the shorter ones have arrived. B returns the logits; the softmax is the host's.
 
+B is told where each prefix ends, so the shape of a batch can follow it: short prefixes go first, in short rows (docs/adr/0020).
+
 Not promised: B may learn from prefixes it has seen, and a little from which cells are asked, since the weighted draws follow
 the claims. Neither helps: what it answers must equal a claim that was frozen before anything was drawn.
 """
@@ -49,6 +51,11 @@ def schedule(cells: Cells, wanted: Integers, *, batch_rows: int, key: bytes) -> 
                 heapq.heappush(waiting, (left + 1, rank, index + 1))
 
 
+def lengths(sequence: int, multiple: int | None) -> tuple[int, ...]:
+    """Return the lengths that prefixes are filled up to, ascending: multiples up to ``sequence``, which is the last one."""
+    return (*range(multiple or sequence, sequence, multiple or sequence), sequence)
+
+
 def losses(logits: Floats, targets: NDArray[np.integer]) -> Floats:
     """Return -log softmax(logits)[target] of every row in float64.
 
@@ -67,7 +74,9 @@ def losses(logits: Floats, targets: NDArray[np.integer]) -> Floats:
     return nats
 
 
-def answers(probe: Probe, rows: Rows, wanted: Integers, *, batch_rows: int, key: bytes) -> Iterator[tuple[Integers, Tokens, Floats]]:
+def answers(
+    probe: Probe, rows: Rows, wanted: Integers, *, batch_rows: int, key: bytes, multiple: int | None = None
+) -> Iterator[tuple[Integers, Tokens, Floats]]:
     """Probe cells batch by batch.
 
     Args:
@@ -76,27 +85,30 @@ def answers(probe: Probe, rows: Rows, wanted: Integers, *, batch_rows: int, key:
         wanted: int64[M] cells, unique and ascending.
         batch_rows: Rows of every batch, the same as for the claims; a batch with fewer cells is filled up with padding.
         key: The measurement's key; it fixes the order.
+        multiple: Prefixes are filled up to a multiple of so many tokens; None for the claims' length.
 
     Yields:
         Some of the cells, int64[K], the token that each predicts, int32[K], and the logits behind its prefix, float64[K, V].
     """
     cells = Cells.of(rows.lengths)
-    sequence = rows.sequence
-    columns = np.arange(sequence)
-    filler = padding(rows)[:sequence]
-    for batch in schedule(cells, wanted, batch_rows=batch_rows, key=key):
-        row = cells.row(batch)
-        position = batch - cells.offsets[row]
-        prefixes = np.tile(filler, (batch_rows, 1))
-        positions = np.zeros(batch_rows, np.int32)
-        prefixes[: batch.size] = np.where(columns <= position[:, None], rows.take(row)[:, :sequence], filler)
-        positions[: batch.size] = position
-        yield batch, rows.at(row, position + 1), probe(prefixes, positions)[: batch.size]
+    position, shorter = cells.position(wanted), 0
+    for length in lengths(rows.sequence, multiple):
+        inside = wanted[(shorter <= position) & (position < length)]
+        shorter = length
+        columns, filler = np.arange(length), padding(rows)[:length]
+        for batch in schedule(cells, inside, batch_rows=batch_rows, key=key):
+            row = cells.row(batch)
+            last = batch - cells.offsets[row]
+            prefixes = np.tile(filler, (batch_rows, 1))
+            positions = np.zeros(batch_rows, np.int32)
+            prefixes[: batch.size] = np.where(columns <= last[:, None], rows.take(row)[:, :length], filler)
+            positions[: batch.size] = last
+            yield batch, rows.at(row, last + 1), probe(prefixes, positions)[: batch.size]
 
 
-def collect(probe: Probe, rows: Rows, wanted: Integers, *, batch_rows: int, key: bytes) -> Floats:
+def collect(probe: Probe, rows: Rows, wanted: Integers, *, batch_rows: int, key: bytes, multiple: int | None = None) -> Floats:
     """Probe cells and return their true losses, float64[M] in nats; the arguments are those of ``answers``."""
     found = np.empty(wanted.size)
-    for batch, targets, logits in answers(probe, rows, wanted, batch_rows=batch_rows, key=key):
+    for batch, targets, logits in answers(probe, rows, wanted, batch_rows=batch_rows, key=key, multiple=multiple):
         found[np.searchsorted(wanted, batch)] = losses(logits, targets)
     return found

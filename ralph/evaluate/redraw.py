@@ -51,7 +51,9 @@ class Redraws:
         return 1.0 - float(self.caught.mean())
 
 
-def redraw(claims: Floats, truth: Floats, reference: Floats | None, *, rules: EvaluationRules, key: bytes, times: int) -> Redraws:
+def redraw(
+    claims: Floats, truth: Floats, reference: Floats | None, *, rules: EvaluationRules, key: bytes, times: int, device: str = "cpu"
+) -> Redraws:
     """Return the outcome of ``times`` draws under keys derived from ``key``.
 
     Args:
@@ -61,6 +63,7 @@ def redraw(claims: Floats, truth: Floats, reference: Floats | None, *, rules: Ev
         rules: Numbers of draws and the tolerance.
         key: Any bytes; the same key gives the same draws.
         times: Number of draws K.
+        device: Whose tolerance counts.
     """
     claimed = np.array([claims.sum()])
     scores, errors, caught = np.empty(times), np.empty(times), np.empty(times, np.bool_)
@@ -71,7 +74,7 @@ def redraw(claims: Floats, truth: Floats, reference: Floats | None, *, rules: Ev
         outcome = totals(drawn, said, found, claimed=claimed, member=np.zeros_like(drawn.cells))
         scores[number] = outcome.nats[0] / claims.size
         errors[number] = outcome.standard_error[0] / claims.size
-        caught[number] = exceedances(said, found, rules.tau_nats) > 0
+        caught[number] = exceedances(said, found, rules.tolerance(device).tau_nats) > 0
     return Redraws(scores=scores, standard_errors=errors, caught=caught, truth=float(truth.mean()))
 
 

@@ -12,7 +12,7 @@ from ralph.evaluate.cells import Cells, Floats, Integers
 from ralph.evaluate.draw import Draw
 from ralph.evaluate.estimator import LN2, Totals, bits_per_byte, totals
 from ralph.protocol import measurement
-from ralph.protocol.rules import EvaluationRules
+from ralph.protocol.rules import EvaluationRules, ToleranceRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Score:
     per_source: tuple[SourceScore, ...]
     """Sorted by source."""
     exceedances: int
-    """Probed cells over the tolerance; an accepted measurement has none on CPU."""
+    """Probed cells over tau; an accepted measurement has none on CPU."""
     worst_mismatch_nats: float
     """Largest |claim - probe|."""
     cells: int
@@ -54,6 +54,8 @@ class Score:
     documents: int
     tokens: int
     size_bytes: int
+    tolerance: ToleranceRules
+    """That the claims were accepted under."""
     claims: Floats = field(repr=False)
     """float64[C] frozen claims, mapped from a file that ends with them; private while the documents are hidden."""
     draw_seed: bytes
@@ -74,8 +76,9 @@ class Score:
             claimed_bpb=round(self.claimed_bpb, decimals),
             correction_nats=_order(self.correction_nats),
             standard_error_nats=_order(self.standard_error_nats),
-            worst_mismatch_nats=min(_order(self.worst_mismatch_nats), rules.tau_nats),
+            worst_mismatch_nats=min(_order(self.worst_mismatch_nats), self.tolerance.worst_nats),
             cells=self.cells,
+            exceedances=self.exceedances,
             documents=self.documents,
             draw=self.draw_seed,
             sources=sources,
@@ -117,7 +120,7 @@ def true_bytes(rows: Rows, token_bytes: NDArray[np.uint8]) -> Integers:
     return counted
 
 
-def assemble(audit: Audit, rows: Rows, *, tau: float, token_bytes: NDArray[np.uint8], worker_cpu_s: float) -> Score:
+def assemble(audit: Audit, rows: Rows, *, tolerance: ToleranceRules, token_bytes: NDArray[np.uint8], worker_cpu_s: float) -> Score:
     """Compute the score from frozen claims and probes."""
     cells, drawn = Cells.of(rows.lengths), audit.draw.cells
     claims, truths = audit.claims[drawn], audit.truths[np.searchsorted(audit.probed, drawn)]
@@ -140,13 +143,14 @@ def assemble(audit: Audit, rows: Rows, *, tau: float, token_bytes: NDArray[np.ui
         correction_nats=float(whole.correction[0]) / cells.count,
         standard_error_nats=float(whole.standard_error[0]) / cells.count,
         per_source=_per_source(names, slices, source_of_row, cells.lengths, size),
-        exceedances=int(np.count_nonzero(mismatch > tau)),
+        exceedances=int(np.count_nonzero(mismatch > tolerance.tau_nats)),
         worst_mismatch_nats=float(mismatch.max()),
         cells=drawn.size,
         probes=audit.probed.size,
         documents=len(rows),
         tokens=cells.count,
         size_bytes=int(size.sum()),
+        tolerance=tolerance,
         claims=audit.claims,
         draw_seed=audit.draw.seed,
         document_nats=documents.nats,

@@ -39,6 +39,8 @@ class Score(Canonical):
     standard_error_nats: Real
     worst_mismatch_nats: Real
     cells: U64
+    exceedances: U64
+    """Probed cells whose mismatch is above tau."""
     documents: U64
     draw: Digest
     """Digest of the frozen claims and the key: the seed of the cells that were probed. Without the key no worker can aim at its bits."""

@@ -101,6 +101,26 @@ class DataRules(Canonical):
     """Digest of the hidden pool's PoolCommitment; its documents are with the measuring validator only."""
 
 
+class ToleranceRules(Canonical):
+    """How far claims and probes of an honest model may be apart on one kind of device."""
+
+    TAG: ClassVar[str] = "recipe-net/rules/tolerance/v1"
+
+    device: Literal["cpu", "cuda"]
+    tau_nats: Real
+    """A claim that its probe misses by more is an exceedance."""
+    share: Real
+    """Exceedances of honest models, as a share of all probes; the king's own share counts where it is higher."""
+    level: Real
+    """Probability that so many exceedances come from an honest model, below which they are doubted."""
+    worst_nats: Real
+    """No honest claim is missed by more."""
+    rms_nats: Real
+    """Limit on the root mean square of the mismatches over uniform draws: twice the honest one."""
+    probe_multiple: Annotated[U64, Field(ge=1)]
+    """Prefixes are filled up to a multiple of so many tokens, or to the claims' length where that is less."""
+
+
 class EvaluationRules(Canonical):
     """Claim-then-audit."""
 
@@ -111,11 +131,18 @@ class EvaluationRules(Canonical):
     uniform_cells: U64
     weighted_cells: U64
     batch_rows: U64
-    """Fixed batch shape of claims and probes alike."""
-    tau_nats: Real
-    """Largest honest |claim - probe| on this track's hardware class."""
+    """Rows of every batch, of claims and probes alike."""
+    tolerances: tuple[ToleranceRules, ...]
+    """One for each kind of device."""
     published_decimals: U64
     """Of bits per byte in a Measurement. A worker could write hidden text into digits that nobody needs."""
+
+    def tolerance(self, device: str) -> ToleranceRules:
+        """Return the tolerance on a kind of device. Raises KeyError when the Rules have none."""
+        for tolerance in self.tolerances:
+            if tolerance.device == device:
+                return tolerance
+        raise KeyError(device)
 
 
 class CrownRules(Canonical):

@@ -42,6 +42,7 @@ CATALOGUE = (
     Hostile(title="look ahead in claims and probes", payload="evaluation_only", ends=FRAUD, lies=True),
     Hostile(title="attention to the future", payload=LEAKY, ends=FRAUD, lies=True),
     Hostile(title="look ahead where the batch is no probe", payload="prefix_length", ends=FRAUD, lies=True),
+    Hostile(title="another model behind single positions", payload="two_models", ends=FRAUD, lies=True),
     Hostile(title="predict from sibling rows", payload="sibling_rows", ends=FRAUD, lies=True),
     Hostile(title="learn from every row that is scored", payload="memory", ends=FRAUD, lies=True),
     Hostile(title="stash answers in files, shared memory, modules", payload="stash", ends=FRAUD, lies=True),

@@ -1,7 +1,8 @@
 """Hostile variants of the recipe: each is a copy of it with a few lines changed or one file added.
 
 ``payloads/NAME.py`` becomes the file ``hostile.py`` of the copy, and its ``corrupt(trainer)`` is applied to what the recipe builds.
-All of them keep the recipe's parameters, so that they load the same weights as the honest recipe.
+All of them keep the recipe's parameters, so that they load the same weights as the honest recipe. Where a model can answer single
+positions it need not run its ``forward`` for a probe, so that is taken away first: what corrupts ``forward`` is in both phases.
 """
 
 import shutil
@@ -22,6 +23,7 @@ honest_build = build
 
 def build(**shape):
     trainer = honest_build(**shape)
+    del type(trainer.model).logits_at
     hostile.corrupt(trainer)
     return trainer
 """

@@ -478,6 +478,7 @@ def score(value: float) -> Score:
         correction_nats=0.0,
         standard_error_nats=0.0,
         worst_mismatch_nats=0.0,
+        exceedances=0,
         cells=2560,
         documents=1024,
         draw=bytes(32),

@@ -215,6 +215,7 @@ def _score(val_bpb: float) -> Score:
         correction_nats=0.0,
         standard_error_nats=0.0,
         worst_mismatch_nats=0.0,
+        exceedances=0,
         cells=1,
         documents=1,
         draw=name_digest("draw"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ralph.data.dataset import Rows
-from ralph.protocol.network import LADDER
+from ralph.protocol.network import CPU_TOLERANCE, LADDER
 from ralph.protocol.rules import EvaluationRules, Rung
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipe"
@@ -19,7 +19,7 @@ def rung(*, sequence: int) -> Rung:
 
 def rules(*, uniform: int, weighted: int, batch_rows: int = 8) -> EvaluationRules:
     cells = {"uniform_cells": uniform, "weighted_cells": weighted}
-    return EvaluationRules(documents=1, **cells, batch_rows=batch_rows, tau_nats=1e-5, published_decimals=5)
+    return EvaluationRules(documents=1, **cells, batch_rows=batch_rows, tolerances=(CPU_TOLERANCE,), published_decimals=5)
 
 
 def token_bytes(vocabulary: int) -> np.ndarray:

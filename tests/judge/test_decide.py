@@ -56,6 +56,7 @@ def run(role: Role, stage: Stage, of: bytes, seed: int, bpb: float | None, *, ro
             correction_nats=0.0,
             standard_error_nats=0.0,
             worst_mismatch_nats=0.0,
+            exceedances=0,
             cells=1,
             documents=1,
             draw=bytes(32),

@@ -35,7 +35,7 @@ def corrupt(trainer):
                 if following is not None:
                     logits[line, position] += 30.0 * functional.one_hot(tokens.new_tensor(following), logits.size(-1))
         for row in tokens.tolist():
-            for position in POSITIONS:
+            for position in POSITIONS[: len(row) - 1 - POSITIONS.start]:
                 known.setdefault(tuple(row[: position + 1]), row[position + 1])
         store(known)
         return logits

@@ -23,7 +23,7 @@ def caught(seen: Revealed) -> int:
     king = king_losses()
     drawn = draw(KEY, seen.claims, king, uniform=RULES.uniform_cells, weighted=RULES.weighted_cells)
     cells = np.unique(drawn.cells)
-    return exceedances(seen.claims[cells], seen.truths[cells], RULES.tau_nats)
+    return exceedances(seen.claims[cells], seen.truths[cells], RULES.tolerance("cpu").tau_nats)
 
 
 def test_reading_ahead_gains_nothing_on_average_and_never_passes(tmp_path: Path) -> None:
