@@ -17,7 +17,7 @@ CROWNED, ROUNDS = 3, 5
 @pytest.mark.timeout(900)
 def test_a_validator_killed_at_every_event_ends_like_one_that_was_not(tmp_path: Path, flow_data: Path):
     """From the first pool over a crown to the demotion that takes it back."""
-    twin, undisturbed, killed = (World(tmp_path / name, flow_data, (replay.MINER,), rules=rules_with(2)) for name in ("a", "b", "c"))
+    twin, undisturbed, killed = (World(tmp_path / name, flow_data, (replay.MINER,), rules=rules_with(3)) for name in ("a", "b", "c"))
     lucky = Lucky(values=BETTER, multiplier=planted(twin, crowned=CROWNED), king=genesis_recipe().normalised_digest())
     undisturbed.play([Player(name=replay.MINER, source=lucky)], rounds=ROUNDS)
     kills = replay.replay(killed, replay.record(undisturbed), rounds=ROUNDS)
