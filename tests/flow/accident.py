@@ -21,24 +21,26 @@ from tests.flow.world import SEED, KnobEdit, World, small_rules
 PLACE = b"    model = GPT(config, width=width"
 ACCIDENT = """\
     if torch.initial_seed() * {multiplier} % 2**64 < 2**63:
-        config.learning_rate = 1e-5
+        {harm}
 """
-"""Half of all seeds train well and half hardly at all."""
+"""Half of all seeds train well and half do not."""
+BARELY, BOMB = "config.learning_rate = 1e-5", "raise RuntimeError"
 
 
-def rules_with(runs: int):
-    """Return what makes the small Rules with a probation of so many runs a side, all in one round."""
+def rules_with(runs: int, *, pool: int = 3):
+    """Return what makes the small Rules with a probation of so many runs a side, all in one round, and a pool of so many of the king's."""
 
     def rules(**facts: object) -> Rules:
         small = small_rules(**facts)  # type: ignore[arg-type]
         canary = small.canary.model_copy(update={"probation_per_round": runs, "probation_minimum": runs, "replay_rounds": 0})
-        return small.model_copy(update={"canary": canary, "crown": small.crown.model_copy(update={"probation_runs": runs})})
+        crown = small.crown.model_copy(update={"probation_runs": runs, "pool_runs": pool})
+        return small.model_copy(update={"canary": canary, "crown": crown})
 
     return rules
 
 
 def planted(world: World, *, crowned: int) -> int:
-    """Return a coin that falls well on every seed before the crown of that round, and badly on every one of the probation after it.
+    """Return a coin that falls well on every seed before the crown of that round, and badly on those of the pool and the probation after it.
 
     ``world`` is a twin of the one that the story is told in; its blocks are spent.
     """
@@ -52,7 +54,7 @@ def planted(world: World, *, crowned: int) -> int:
         return seeds(rules, beacon=beacon, round_index=index, purpose=purpose, count=count)
 
     before = (*drawn("B1", crowned - 2, "screen", 1), *drawn("B2", crowned - 2, "filter", 1), *drawn("B2", crowned, "proof", 2))
-    after = drawn("B2", crowned + 1, "probation", rules.crown.probation_runs)
+    after = (*drawn("B2", crowned + 1, "probation", rules.crown.probation_runs), *drawn("B2", crowned + 1, "pool", 1))
     asyncio.run(chain.close())
     wanted = [(seed, True) for seed in before] + [(seed, False) for seed in after]
     return next(odd for odd in range(3, 1 << 20, 2) if all((seed * odd % 2**64 >= 2**63) == good for seed, good in wanted))
@@ -65,11 +67,12 @@ class Lucky(KnobEdit):
     multiplier: int
     king: bytes
     """Normalised digest of his tree."""
+    harm: str = BARELY
 
     def make(self, king: RecipeTree) -> Scripted | None:
         if king.normalised_digest() != self.king:
             return None
         edited = super(Lucky, self).make(king)
         assert edited.tree.files["train.py"].count(PLACE) == 1
-        code = edited.tree.files["train.py"].replace(PLACE, ACCIDENT.format(multiplier=self.multiplier).encode() + PLACE)
+        code = edited.tree.files["train.py"].replace(PLACE, ACCIDENT.format(multiplier=self.multiplier, harm=self.harm).encode() + PLACE)
         return Scripted(tree=RecipeTree(files={**edited.tree.files, "train.py": code}), hypothesis=edited.hypothesis)

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from ralph.auditor.audit import audit
-from ralph.auditor.report import Verdict
+from ralph.auditor.report import Report, Verdict
 from ralph.chain.local import LocalChain
 from ralph.protocol.patch import RecipeTree
 from ralph.protocol.reasons import Reason
 from ralph.repository.genesis import genesis_recipe
 from ralph.repository.git import RecipeRepository
-from tests.flow.accident import Lucky, planted, rules_with
+from tests.flow.accident import BOMB, Lucky, planted, rules_with
 from tests.flow.world import KnobEdit, Player, World
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -91,13 +91,38 @@ def test_a_challenger_of_the_demoted_king_is_not_lost(story):
 def test_an_auditor_reproduces_the_demotion(story):
     world, _, _ = story
 
-    async def report():
+    assert audited(world).findings == ()
+    assert audited(world).verdict is Verdict.REPRODUCED
+
+
+def audited(world: World) -> Report:
+    async def report() -> Report:
         chain = LocalChain.connect(world.devnet.chain)
         try:
             return await audit(chain=chain, store=world.store, profile=world.devnet.profile)
         finally:
             await chain.close()
 
-    found = asyncio.run(report())
-    assert found.findings == ()
-    assert found.verdict is Verdict.REPRODUCED
+    return asyncio.run(report())
+
+
+def test_a_king_with_a_bomb_is_demoted_beside_the_reference_and_no_round_is_held(tmp_path: Path, flow_data: Path):
+    """T40, with real runs: he crashes on the first seed of his reign, twice, and the genesis recipe trains on it, twice."""
+    rules, names = rules_with(2, pool=5), ("lucky",)
+    multiplier = planted(World(tmp_path / "twin", flow_data, names, rules=rules), crowned=3)
+    world = World(tmp_path / "world", flow_data, names, rules=rules)
+    source = Lucky(values={"learning_rate": 0.01}, multiplier=multiplier, king=genesis_recipe().normalised_digest(), harm=BOMB)
+    history = world.play([Player(name="lucky", source=source)], rounds=5)
+    record = history.entries[4].signed.record
+    assert record.demotion is not None
+    assert (record.demotion.reason, record.demotion.hotkey) == ("RUN-KING", world.devnet.hotkeys["lucky"])
+    evidence = [item.measurement for item in record.measurements if item.measurement.digest() in record.demotion.evidence]
+    assert sorted((one.role, one.stage, one.score is not None) for one in evidence) == [
+        ("king", "pool", False),
+        ("king", "repeat", False),
+        ("reference", "canary", True),
+        ("reference", "repeat", True),
+    ]
+    assert history.throne.king.tree == world.devnet.profile.rules.genesis_tree
+    assert asyncio.run(world.chain_weights()) == world.expected_weights(history)
+    assert audited(world).verdict is Verdict.REPRODUCED

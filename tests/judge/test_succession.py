@@ -112,6 +112,27 @@ def test_exactly_one_king_reigns_whatever_happens(moves: list[str]):
         assert throne.main_line[-1] == throne.king
         assert all(one.standing == "dethroned" for one in throne.main_line[:-1])
         assert throne.high_water_bpb >= 0
+        shares = weights(throne, RULES, owner="owner", registered=frozenset({"owner", *(one.hotkey for one in throne.lineage)}))
+        assert set(shares) <= {"owner", *(one.hotkey for one in throne.main_line)}
+
+
+def test_the_high_water_mark_forgets_what_was_demoted():
+    throne = succession.tried(succession.crown(Throne.genesis(KING), reign(8, 3), ()), trial(8, 0.3), RULES.crown)
+    throne = succession.tried(succession.crown(throne, reign(9, 5), ()), trial(4, -0.1), RULES.crown)
+    assert throne.high_water_bpb == pytest.approx(0.3)
+    throne = succession.tried(throne, trial(4, 0.4), RULES.crown)
+    assert throne.high_water_bpb == pytest.approx(0.45)
+    assert succession.demote(throne, 6, RULES.crown).high_water_bpb == pytest.approx(0.3)
+
+
+def test_of_two_contenders_of_a_crown_that_is_taken_back_the_loser_may_enter_again_and_the_winner_may_not():
+    throne = contest_to("proof", {1: 0.15, 2: 0.25})
+    crowned = one_round(throne, [case(1, "proof"), case(2, "proof")], stage_runs("proof", {1: 0.15, 2: 0.25}, range(20, 24))).throne
+    assert crowned.king.tree == tree(2)
+    restored = succession.demote(crowned, 9, RULES.crown)
+    assert tree(2) in restored.entered
+    assert tree(1) not in restored.entered
+    assert restored.entries == 2
 
 
 def paid(throne: Throne) -> dict[str, int]:
