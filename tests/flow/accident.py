@@ -24,7 +24,8 @@ ACCIDENT = """\
         {harm}
 """
 """Half of all seeds train well and half do not."""
-BARELY, BOMB = "config.learning_rate = 1e-5", "raise RuntimeError"
+BARELY, BOMB = "config.learning_rate = 1e-5", "config.learning_rate = float('inf')"
+"""What happens on the others: little is learned, or the training blows up. Scoring builds the model with other seeds and trains nothing."""
 
 
 def rules_with(runs: int, *, pool: int = 3):
@@ -40,7 +41,7 @@ def rules_with(runs: int, *, pool: int = 3):
 
 
 def planted(world: World, *, crowned: int) -> int:
-    """Return a coin that falls well on every seed before the crown of that round, and badly on those of the pool and the probation after it.
+    """Return a coin that falls well on every seed before the crown of that round, and badly on those drawn after it.
 
     ``world`` is a twin of the one that the story is told in; its blocks are spent.
     """
