@@ -14,7 +14,7 @@ CROWNED, ROUNDS = 3, 5
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_a_validator_killed_at_every_event_ends_like_one_that_was_not(tmp_path: Path, flow_data: Path):
     """From the first pool over a crown to the demotion that takes it back."""
     twin, undisturbed, killed = (World(tmp_path / name, flow_data, (replay.MINER,), rules=rules_with(3)) for name in ("a", "b", "c"))
