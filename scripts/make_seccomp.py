@@ -6,9 +6,11 @@ namespaces, memory outside the per-process limit, modules and clocks. Refused ca
 have an older equivalent, and calls newer than this list, return ENOSYS so that the C library falls back. A foreign
 architecture (32-bit calls on a 64-bit kernel) ends the process.
 
-There are two programs. The second one is for processes that train together (docs/adr/0010): it lets through TCP over IPv4, which reaches
+There are three programs. The second one is for processes that train together (docs/adr/0010): it lets through TCP over IPv4, which reaches
 no further than the sandbox's own loopback, and nothing else that the first one refuses. In exchange, socket pairs are streams only, so that
 no socket of theirs can be bound to a name and be sent to, and the options of a socket are those that every socket has, and TCP_NODELAY.
+The third one is for sandboxes with GPUs: CUDA does not start without a local socket of its own that listens (docs/adr/0021), so it also
+lets through local sockets with connections, whose names are those of the sandbox's own network.
 
 Run it without arguments after a change here; a test compares the committed bytes with what this prints.
 """
@@ -27,6 +29,8 @@ NAMESPACE_FLAGS = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET."""
 AF_UNIX, AF_INET = 1, 2
 SOCK_STREAM, SOCK_TYPE_MASK = 1, 0xF
+CONNECTED_MASK, CONNECTED = 0xB, 1
+"""SOCK_STREAM is 1 and SOCK_SEQPACKET 5: no other kind has these bits."""
 IPPROTO_IP, IPPROTO_TCP = 0, 6
 SOL_SOCKET, TCP_NODELAY = 1, 1
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
@@ -123,9 +127,10 @@ Line = tuple[int, str, str, int]
 """Operation, label to go to when it holds, label when not, operand. An empty label is the next line."""
 
 
-def program(architecture: str, *, ranks: bool = False) -> bytes:
-    """Return the BPF program of one architecture, for one process or for ranks that train together."""
+def program(architecture: str, *, ranks: bool = False, gpus: bool = False) -> bytes:
+    """Return the BPF program of one architecture, for one process, for ranks that train together, or for either with GPUs."""
     column = list(ARCHITECTURES).index(architecture)
+    ranks = ranks or gpus
     between = {"socket", *BETWEEN_RANKS} if ranks else set()
     denied = [numbers[column] for name, numbers in DENIED.items() if name not in between]
     lines: list[Line | str] = [
@@ -147,7 +152,7 @@ def program(architecture: str, *, ranks: bool = False) -> bytes:
         (LOAD, "", "", ARGUMENTS_AT),
         (ANY_BIT, "deny", "allow", NAMESPACE_FLAGS),
     ]
-    lines += _SOCKETS_OF_RANKS if ranks else _SOCKETS
+    lines += _with_local(_SOCKETS_OF_RANKS) if gpus else _SOCKETS_OF_RANKS if ranks else _SOCKETS
     return assemble([*lines, *_END])
 
 
@@ -179,6 +184,23 @@ _SOCKETS_OF_RANKS: tuple[Line | str, ...] = (
     (LOAD, "", "", ARGUMENTS_AT + 16),
     (EQUAL, "allow", "deny", TCP_NODELAY),
 )
+
+
+def _with_local(sockets: tuple[Line | str, ...]) -> tuple[Line | str, ...]:
+    """Let local sockets with connections through as well."""
+    place = sockets.index("socket")
+    local = (
+        "socket",
+        (LOAD, "", "", ARGUMENTS_AT),
+        (EQUAL, "", "internet", AF_UNIX),
+        (LOAD, "", "", ARGUMENTS_AT + 8),
+        (AND, "", "", CONNECTED_MASK),
+        (EQUAL, "allow", "deny", CONNECTED),
+        "internet",
+    )
+    return (*sockets[:place], *local, *sockets[place + 1 :])
+
+
 _END: tuple[Line | str, ...] = (
     "ioctl",
     (LOAD, "", "", ARGUMENTS_AT + 8),
@@ -219,14 +241,15 @@ def module() -> str:
         'it does not promise to be complete: namespaces, limits and the machine split stand behind it.\n"""\n\n'
         "from collections.abc import Mapping\n"
     ]
-    for name, ranks, meaning in (
-        ("PROGRAMS", False, "Machine name as ``platform.machine()`` reports it -> program for ``bwrap --seccomp``."),
-        ("RANKS_PROGRAMS", True, "The same for processes that train together: TCP over IPv4 is let through."),
+    for name, options, meaning in (
+        ("PROGRAMS", {}, "Machine name as ``platform.machine()`` reports it -> program for ``bwrap --seccomp``."),
+        ("RANKS_PROGRAMS", {"ranks": True}, "The same for processes that train together: TCP over IPv4 is let through."),
+        ("GPU_PROGRAMS", {"gpus": True}, "The same for sandboxes with GPUs: local sockets with connections are let through as well."),
     ):
         parts.append(f"{name}: Mapping[str, bytes] = {{")
         for architecture in ARCHITECTURES:
             parts.append(f'    "{architecture}": bytes.fromhex(')
-            parts += [f'        "{line}"' for line in wrap(program(architecture, ranks=ranks).hex(), 128)]
+            parts += [f'        "{line}"' for line in wrap(program(architecture, **options).hex(), 128)]
             parts.append("    ),")
         parts += ["}", f'"""{meaning}"""']
     return "\n".join(parts) + "\n"
@@ -235,5 +258,7 @@ def module() -> str:
 if __name__ == "__main__":
     target = Path(__file__).resolve().parent.parent / "ralph" / "sandbox" / "seccomp.py"
     target.write_text(module())
-    sizes = (f"{name} {len(program(name))} and {len(program(name, ranks=True))} bytes" for name in ARCHITECTURES)
+    sizes = (
+        f"{name} {len(program(name))}, {len(program(name, ranks=True))}, {len(program(name, gpus=True))} bytes" for name in ARCHITECTURES
+    )
     sys.stdout.write(f"{target}: {', '.join(sizes)}\n")

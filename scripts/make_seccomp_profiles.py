@@ -24,6 +24,8 @@ LOWER_HALF = 0xFFFFFFFF
 OCI_NAMES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
 ALLOW, ERRNO = "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"
 
+KINDS = {"": {}, "-ranks": {"ranks": True}, "-gpus": {"gpus": True}}
+"""Ending of a file's name -> what its profile is for."""
 Plain = dict[str, Any]
 Masked = tuple[int, int, int]
 """Number of an argument, mask, and what the masked argument must be equal to."""
@@ -36,8 +38,9 @@ def numbers(architecture: str) -> dict[str, int]:
     return {row[0]: int(row[column]) for row in rows if row[column] != "-"}
 
 
-def profile(architecture: str, *, ranks: bool) -> Plain:
-    """Return the profile of one architecture, for one process or for ranks that train together."""
+def profile(architecture: str, *, ranks: bool = False, gpus: bool = False) -> Plain:
+    """Return the profile of one architecture, for one process, for ranks that train together, or for either with GPUs."""
+    ranks = ranks or gpus
     between = set(tables.BETWEEN_RANKS) if ranks else set()
     checked = {"clone", "clone3", "socketpair", "ioctl", *(("socket", "setsockopt") if ranks else ())}
     known = numbers(architecture)
@@ -45,7 +48,7 @@ def profile(architecture: str, *, ranks: bool) -> Plain:
     allowed = [name for name in known if name not in checked and name not in denied]
     rules = [_rule(allowed, ALLOW), _rule(denied, ERRNO, tables.EPERM), *_processes(), *_terminal()]
     pair = _only("socketpair", [(0, LOWER_HALF, tables.AF_UNIX)])
-    rules += _sockets_of_ranks() if ranks else pair
+    rules += _sockets_of_ranks(local=gpus) if ranks else pair
     return {
         "defaultAction": ERRNO,
         "defaultErrnoRet": tables.ENOSYS,
@@ -77,20 +80,29 @@ def neither(first: int, second: int) -> list[tuple[int, int]]:
     return [*((bit, ~first & bit) for bit in same), *((mask, value) for value in sorted(mixed))]
 
 
-def _sockets_of_ranks() -> list[Plain]:
+def _sockets_of_ranks(*, local: bool) -> list[Plain]:
     stream = (1, tables.SOCK_TYPE_MASK, tables.SOCK_STREAM)
     internet = (0, LOWER_HALF, tables.AF_INET)
     protocols = (tables.IPPROTO_IP, tables.IPPROTO_TCP)
     level, tcp = (1, LOWER_HALF, tables.SOL_SOCKET), (1, LOWER_HALF, tables.IPPROTO_TCP)
     delay = (2, LOWER_HALF, tables.TCP_NODELAY)
+    unfit = [*differs(stream), *((2, mask, value) for mask, value in neither(*protocols))]
     return [
         *_only("socketpair", [(0, LOWER_HALF, tables.AF_UNIX), stream]),
         *(_rule(["socket"], ALLOW, when=[internet, stream, (2, LOWER_HALF, number)]) for number in protocols),
-        *_refused("socket", [*differs(internet), *differs(stream), *((2, mask, value) for mask, value in neither(*protocols))]),
+        *(_local_sockets(internet, unfit) if local else _refused("socket", [*differs(internet), *unfit])),
         *(_rule(["setsockopt"], ALLOW, when=when) for when in ([level], [tcp, delay])),
         *_refused("setsockopt", [(1, mask, value) for mask, value in neither(level[2], tcp[2])]),
         *(_rule(["setsockopt"], ERRNO, tables.EPERM, when=[tcp, other]) for other in differs(delay)),
     ]
+
+
+def _local_sockets(internet: Masked, unfit: list[Masked]) -> list[Plain]:
+    """Local sockets with connections, whatever their protocol; neither they nor those of the internet in another shape, and no others."""
+    unix, connected = (0, LOWER_HALF, tables.AF_UNIX), (1, tables.CONNECTED_MASK, tables.CONNECTED)
+    refused = [[(0, mask, value)] for mask, value in neither(unix[2], internet[2])]
+    refused += [[unix, other] for other in differs(connected)] + [[internet, other] for other in unfit]
+    return [_rule(["socket"], ALLOW, when=[unix, connected]), *(_rule(["socket"], ERRNO, tables.EPERM, when=when) for when in refused)]
 
 
 def _only(name: str, when: list[Masked]) -> list[Plain]:
@@ -123,9 +135,9 @@ def written(plain: Plain) -> str:
 def files() -> dict[str, str]:
     """Return name -> content of every file below ``ralph/sandbox/profiles``."""
     return {
-        f"{architecture}{'-ranks' if ranks else ''}.json": written(profile(architecture, ranks=ranks))
+        f"{architecture}{suffix}.json": written(profile(architecture, **options))
         for architecture in tables.ARCHITECTURES
-        for ranks in (False, True)
+        for suffix, options in KINDS.items()
     }
 
 

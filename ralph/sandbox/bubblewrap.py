@@ -77,7 +77,7 @@ class BubblewrapSandbox(SandboxLauncher):
         launch = self._launch(spec.limits, group)
         copied = (*program_files(WORKER), *self._program.files, *recipe_files(spec.recipe, RECIPE))
         inside = command(interpreter=self._interpreter, program=self._program, limits=spec.limits)
-        ends = Ends(named=spec.limits.ranks > 1)
+        ends = Ends(named=spec.limits.ranks > 1 or spec.limits.gpus > 0)
         try:
             chosen = options(
                 launch=launch,

@@ -123,7 +123,7 @@ class ContainerSandbox(SandboxLauncher):
     def _start(self, spec: SandboxSpec, group: cgroups.Cgroup | None, deadline: float) -> RunningSandbox:
         init = Copied(target=f"{WORKER}/{_INIT.name}", data=_INIT.read_bytes())
         copied = (*program_files(WORKER), init, *self._program.files, *recipe_files(spec.recipe, RECIPE))
-        ends = ContainerEnds(named=spec.limits.ranks > 1, group=group)
+        ends = ContainerEnds(named=spec.limits.ranks > 1 or spec.limits.gpus > 0, group=group)
         try:
             process = ends.start(self._command(spec.limits, ends, copied), {"PATH": identity.TOOLS})
             first = ends.meet(process)
@@ -168,7 +168,8 @@ class ContainerSandbox(SandboxLauncher):
         return (*stage.prefix(root=self._root), *prepared)
 
     def _tree(self, limits: SandboxLimits, copied: tuple[Copied, ...]) -> bytes:
-        profile = _PROFILES / f"{platform.machine()}{'' if limits.ranks == 1 else '-ranks'}.json"
+        kind = "-gpus" if limits.gpus else "" if limits.ranks == 1 else "-ranks"
+        profile = _PROFILES / f"{platform.machine()}{kind}.json"
         whole_usr, programs = limits.gpus > 0 or self._image is not None, limits.gpus > 0
         return stage.tree(copied, profile=profile.read_bytes(), whole_usr=whole_usr, programs=programs)
 

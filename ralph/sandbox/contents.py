@@ -43,7 +43,10 @@ class Entry:
         return cls(path=path, kind=kind, size_bytes=found.st_size if kind == "file" else 0)
 
     def copy_below(self, folder: Path) -> None:
-        """Copy it to the same path below ``folder``, readable for everybody and writable for nobody else."""
+        """Copy it to the same path below ``folder``, readable for everybody and writable for nobody else.
+
+        A file keeps its time: compiled modules say when their source was changed, and with another time Python compiles it again.
+        """
         target = folder / self.path.relative_to("/")
         target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         if self.kind == "folder":
@@ -52,7 +55,9 @@ class Entry:
             target.symlink_to(self.path.readlink())
         else:
             shutil.copyfile(self.path, target, follow_symlinks=False)
-            target.chmod(0o755 if self.path.stat().st_mode & 0o111 else 0o644)
+            status = self.path.stat()
+            target.chmod(0o755 if status.st_mode & 0o111 else 0o644)
+            os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
 
 
 def identity(interpreter: Interpreter) -> str:

@@ -13,8 +13,17 @@ from ralph.errors import ConfigurationError
 
 DEVICES = Path("/dev")
 _CONTROL = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")
-_DRIVER = Path("/usr/local/nvidia")
-"""Where a container runtime puts the driver's libraries; elsewhere they are among the system's."""
+_DRIVER_FOLDERS = (
+    "/usr/local/nvidia/lib64",
+    "/usr/local/nvidia/lib",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib64",
+)
+"""Where a container runtime and distributions put the driver's libraries."""
+_LIBRARY = "libcuda.so.1"
+PROC = tuple(word for name in ("sys", "sysrq-trigger", "irq", "bus") for word in ("--ro-bind-try", f"/proc/{name}", f"/proc/{name}"))
+"""CUDA names its threads through ``/proc/self`` and fails with error 304 where it cannot; what is not a process's own stays read-only."""
 FOLDERS = ("/usr", "/sys")
 """Triton calls the C compiler; CUDA looks for its devices."""
 
@@ -55,6 +64,8 @@ def environment(count: int) -> tuple[tuple[str, str], ...]:
     """Return the variables that ``count`` GPUs need inside; none for 0."""
     if count == 0:
         return ()
-    driver = (("LD_LIBRARY_PATH", str(_DRIVER / "lib64")),) if (_DRIVER / "lib64").is_dir() else ()
-    # cuBLAS repeats itself only with a fixed workspace
-    return (("PATH", "/usr/bin"), ("CUBLAS_WORKSPACE_CONFIG", ":4096:8"), *driver)
+    folder = next((folder for folder in _DRIVER_FOLDERS if Path(folder, _LIBRARY).exists()), None)
+    # Triton would ask ldconfig, whose cache is not inside
+    driver = (("LD_LIBRARY_PATH", folder), ("TRITON_LIBCUDA_PATH", folder)) if folder else ()
+    # cuBLAS repeats itself only with a fixed workspace; compiling in processes of their own would start torch once for each
+    return (("PATH", "/usr/bin"), ("CUBLAS_WORKSPACE_CONFIG", ":4096:8"), ("TORCHINDUCTOR_COMPILE_THREADS", "1"), *driver)

@@ -8,6 +8,7 @@ from ralph.errors import SandboxUnavailable
 
 QUERY_TIMEOUT_S = 60.0
 _USR = Path("/usr")
+_CUDA = ("nvidia/**/*.so*", "torch/lib/libtorch_cuda*.so", "torch/lib/libc10_cuda.so")
 _QUERY = """
 import os, sys, sysconfig
 parts = sys._base_executable, sys.base_prefix, sysconfig.get_path("stdlib")
@@ -30,6 +31,9 @@ class Interpreter:
     """The C library and its neighbours, readable for everybody on the host."""
     root: Path = Path("/")
     """Below which all of these paths are found."""
+
+    cuda_bytes: int = 0
+    """Size of the libraries that a torch for GPUs maps at its import, on a machine without one too; 0 for a torch for CPUs."""
 
     def read_from(self, root: Path) -> "Interpreter":
         """Return the same interpreter, found below another folder."""
@@ -58,11 +62,13 @@ def describe(python: Path, *, packages: tuple[Path, ...] | None = None) -> Inter
     except (OSError, subprocess.SubprocessError) as error:
         raise SandboxUnavailable(f"cannot run the interpreter {python}: {error}", code="OPS-SANDBOX") from error
     executable, prefix, library, multiarch, *found = answer.split("\0")
+    folders = packages or tuple(dict.fromkeys(Path(folder) for folder in found if Path(folder).is_dir()))
     return Interpreter(
         executable=Path(executable),
         home=(Path(executable), *_library_folders(Path(prefix), Path(library))),
-        packages=packages or tuple(dict.fromkeys(Path(folder) for folder in found if Path(folder).is_dir())),
+        packages=folders,
         system=_system(multiarch),
+        cuda_bytes=sum(file.stat().st_size for file in {file.resolve() for one in folders for glob in _CUDA for file in one.glob(glob)}),
     )
 
 

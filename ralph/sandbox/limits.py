@@ -20,6 +20,8 @@ MAX_COPIED_BYTES = 16 * MEBIBYTE
 """Bytes of all copied files together."""
 GPU_HOST_BYTES = 32 * 1024 * MEBIBYTE
 """Memory of the machine, not of the card: CUDA, the compiler and its processes."""
+GPU_THREADS = 4
+"""The one that hands work to the card, the one that goes backward, and the driver's: one that waits for the card must not stop another."""
 GPU_PROCESSES = 512
 GPU_OPEN_FILES = 4096
 GPU_TMP_BYTES = 4 * 1024 * MEBIBYTE
@@ -31,6 +33,7 @@ def limits_for(rung: Rung, *, ranks: int = 1) -> SandboxLimits:
     if rung.device == "cuda":
         return SandboxLimits(
             memory_bytes=GPU_HOST_BYTES,
+            threads=GPU_THREADS,
             processes=GPU_PROCESSES,
             open_files=GPU_OPEN_FILES,
             file_bytes=GPU_TMP_BYTES,

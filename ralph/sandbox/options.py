@@ -14,7 +14,7 @@ from ralph.sandbox import gpu
 from ralph.sandbox.files import Copied
 from ralph.sandbox.identity import Launch
 from ralph.sandbox.interpreter import Interpreter
-from ralph.sandbox.seccomp import PROGRAMS, RANKS_PROGRAMS
+from ralph.sandbox.seccomp import GPU_PROGRAMS, PROGRAMS, RANKS_PROGRAMS
 
 UNLIMITED = -1
 """RLIM_INFINITY of getrlimit(2)."""
@@ -88,15 +88,16 @@ def options(
         result += ["--ro-bind", source, target]
     for file in copied:
         result += ["--perms", "0444", "--file", str(pass_on(file.data)), file.target]
-    filters = PROGRAMS if limits.ranks == 1 else RANKS_PROGRAMS
+    filters = GPU_PROGRAMS if limits.gpus else PROGRAMS if limits.ranks == 1 else RANKS_PROGRAMS
     result += ["--chdir", TMP, "--seccomp", str(pass_on(filters[platform.machine()]))]
-    return (*result, "--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/")
+    return (*result, *(gpu.PROC if limits.gpus else ("--remount-ro", "/proc")), "--remount-ro", "/dev", "--remount-ro", "/")
 
 
 def command(*, interpreter: Interpreter, program: Program, limits: SandboxLimits) -> tuple[str, ...]:
     """Return the command line that bubblewrap executes inside; it can be read there."""
     together = (limits.processes * limits.ranks, limits.open_files * limits.ranks)  # every rank is joined to every other one
-    address_space = UNLIMITED if limits.gpus else limits.memory_bytes  # CUDA reserves more addresses than there is memory
+    # CUDA reserves more addresses than there is memory; where no card is used, its libraries are mapped all the same
+    address_space = UNLIMITED if limits.gpus else limits.memory_bytes + interpreter.cuda_bytes
     values = (address_space, *together, limits.file_bytes)
     # -I would also ignore PYTHONHASHSEED; with an environment made here, -s -S -P leave nothing else of it to fear
     python = (str(interpreter.executable), "-s", "-S", "-P", "-B", f"{WORKER}/bootstrap.py")

@@ -20,7 +20,7 @@ if "torch" not in sys.modules and not Path("/dev/nvidiactl").exists():  # docs/a
 import torch
 
 from ralph.train import wire
-from ralph.worker import randomness, ranks, scoring, training
+from ralph.worker import erase, randomness, ranks, scoring, training
 from ralph.worker.channel import Channel, ShapeError, from_wire
 
 RECIPE = "/recipe"
@@ -62,6 +62,7 @@ class _Session:
         torch.set_num_threads(header["threads"])
         if header["device"] != "cpu":
             torch.set_default_device(header["device"])  # the recipe makes its tensors there and need not know
+            erase.card()
         randomness.seed_everything(header["seed"])
         sys.path.insert(0, recipe)
         build = importlib.import_module("train").build

@@ -27,10 +27,10 @@ def main(recipe: str, settings_file: str, weights: str, rows: str, result: str) 
     losses = []
     with torch.no_grad():
         for batch in torch.split(tokens, settings["batch_rows"]):
-            logits = model(batch[:, :-1]).double()
-            losses.append(torch.nn.functional.cross_entropy(logits.mT, batch[:, 1:], reduction="none"))
+            for logits, targets in zip(model(batch[:, :-1]), batch[:, 1:], strict=True):  # row by row, which takes half the time
+                losses.append(torch.nn.functional.cross_entropy(logits.double(), targets, reduction="none"))
     spent = time.process_time() - started
-    np.save(result, torch.cat(losses).numpy())
+    np.save(result, torch.stack(losses).numpy())
     print(json.dumps({"start_cpu_s": started, "pass_cpu_s": spent}))
 
 

@@ -1,9 +1,11 @@
 """What a GPU does with S1 to S3: speed, compilation, memory, two kinds of attention side by side, and the noise between seeds.
 
-Text is the standard library of this Python with a BPE of its own, so S1 sees it in several passes: good for speed and for noise, not for
-comparing losses with anybody else's. On a machine without a GPU there are no figures, and that is said.
+Text is what `ralph data prepare` has put into `gpu-data` below the benchmark's home; by default the standard library of this Python with a
+BPE of its own, which S1 sees in many passes: good for speed and for noise, not for comparing losses with anybody else's. On a machine
+without a GPU there are no figures, and that is said.
 """
 
+import os
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -12,13 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 
+import numpy as np
+
 from ralph.agent.bench import Bench
 from ralph.data.dataset import DataSet
+from ralph.data.layout import read_manifest
 from ralph.data.shards import open_data, prepare
 from ralph.errors import ConfigurationError, InfrastructureError
-from ralph.protocol.network import LADDER, devnet_rules
+from ralph.evaluate.calibrate import calibrate
+from ralph.evaluate.measure import Exam
+from ralph.protocol.data import DataManifest
+from ralph.protocol.network import GPU_TOLERANCE, LADDER, devnet_rules
 from ralph.protocol.patch import RecipeTree
-from ralph.protocol.rules import Rung
+from ralph.protocol.rules import EvaluationRules, Rung
 from ralph.repository.genesis import genesis_recipe, variant
 from ralph.repository.trees import materialise
 from ralph.sandbox import gpu
@@ -36,6 +44,9 @@ STEADY_STEPS = 200
 MEETING_STEPS = 10
 """Enough for the first step of every stage, and a sum of which a stage of 0.3 is whole, so that windows and rows grow at the same step."""
 AGREEMENT_STEPS = 20
+MISMATCH_STEPS = 60
+PROBES = 2000
+PROBED_DOCUMENTS = 128
 SEEDS = 5
 SAMPLE_S = 0.5
 SMI = ("nvidia-smi", "--query-gpu=name,memory.used", "--format=csv,noheader,nounits", "--id=0")
@@ -48,11 +59,14 @@ def gpus(context: Context) -> list[Figure]:
     except ConfigurationError as error:
         context.say(f"gpu: nothing is measured: {error.detail}")
         return []
-    manifest = prepare(context.home / "gpu-data", hidden=context.home / "gpu-hidden", vocabulary=VOCABULARY)
-    data = open_data(context.home / "gpu-data", expect=manifest.digest())
+    folder = context.home / "gpu-data"
+    if not folder.is_dir():
+        prepare(folder, hidden=context.home / "gpu-hidden", vocabulary=VOCABULARY)
+    data = open_data(folder, expect=read_manifest(folder, DataManifest).digest())
     scene = Scene(context=context, data=data, tree=variant(genesis_recipe(), "strong"), peak=peak())
     small, middle, large = (rung for rung in LADDER if rung.device == "cuda")
-    figures = [*scene.whole(small), *scene.whole(middle), *scene.whole(shortened(large, scene, STEADY_STEPS + MEETING_STEPS))]
+    steady = shortened(large, scene, STEADY_STEPS + MEETING_STEPS)
+    figures = [*scene.whole(steady), *scene.mismatch(shortened(large, scene, MISMATCH_STEPS)), *scene.whole(small), *scene.whole(middle)]
     return [*figures, *scene.agreement(shortened(small, scene, AGREEMENT_STEPS)), *scene.noise(small)]
 
 
@@ -106,6 +120,35 @@ class Scene:
         name = f"{rung.name}, {len(apart)} steps: losses with plain and fused attention apart"
         return [Figure(name=name, unit="nats", median=sorted(apart)[len(apart) // 2], low=min(apart), high=max(apart), repetitions=1)]
 
+    def mismatch(self, rung: Rung) -> list[Figure]:
+        """Train a little, claim and probe; return how far an honest model's claims and probes are apart."""
+        course = self.course(rung, self.tree)
+        rules = EvaluationRules(
+            documents=PROBED_DOCUMENTS,
+            uniform_cells=PROBES,
+            weighted_cells=0,
+            batch_rows=64,
+            tolerances=(GPU_TOLERANCE,),
+            published_decimals=5,
+        )
+        exam = Exam(
+            sandbox=BubblewrapSandbox(),
+            recipe=course.recipe,
+            weights=course.run(0).weights,
+            rung=rung,
+            rules=rules,
+            vocabulary=self.data.vocabulary,
+            rows=self.data.validation.rows(min(PROBED_DOCUMENTS, len(self.data.validation)), rung.sequence),
+            key=os.urandom(32),
+            king=None,
+        )
+        found = calibrate(exam, probes=PROBES)
+        sizes = np.abs(found.mismatch)
+        name = f"{rung.name}: claims and probes of an honest model apart, root mean square"
+        return [
+            Figure(name=name, unit="nats", median=found.rms_nats, low=float(sizes.min()), high=float(sizes.max()), repetitions=sizes.size)
+        ]
+
     def noise(self, rung: Rung) -> list[Figure]:
         """Train several seeds; return the mean of val_bpb and its standard deviation."""
         rules = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=self.data.vocabulary, hidden=bytes(32), sources=())
@@ -128,9 +171,9 @@ class Scene:
 
 
 def shortened(rung: Rung, scene: Scene, steps: int) -> Rung:
-    """Return the rung with a budget of so many steps of the main stage; the first stage is a part of them."""
+    """Return the rung with a budget of so many steps of the main stage, of which the first stage is a part, and no boundary on the way."""
     fixed = scene.course(rung, scene.tree).plan
-    return rung.model_copy(update={"tokens": steps * fixed.batch_rows * fixed.sequence})
+    return rung.model_copy(update={"tokens": steps * fixed.batch_rows * fixed.sequence, "segments": 1})
 
 
 def peak() -> float | None:

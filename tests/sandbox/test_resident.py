@@ -62,6 +62,8 @@ def test_a_copy_has_what_is_needed_and_ends_with_the_last_who_uses_it(files: Pat
     assert os.access(one.interpreter.source(files / "bin/python"), os.X_OK)
     assert not one.interpreter.source(files / "lib/test").exists()
     assert {path.stat().st_mode & 0o022 for path in root.rglob("*")} == {0}
+    copied = one.interpreter.source(files / "lib/os.py").stat().st_mtime_ns
+    assert copied == (files / "lib/os.py").stat().st_mtime_ns, "Python would compile every module again at every start"
     one.close()
     assert root.is_dir()
     two.close()

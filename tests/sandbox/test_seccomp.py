@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from ralph.sandbox.running import RunningSandbox
-from ralph.sandbox.seccomp import PROGRAMS, RANKS_PROGRAMS
+from ralph.sandbox.seccomp import GPU_PROGRAMS, PROGRAMS, RANKS_PROGRAMS
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make_seccomp.py"
 ALLOWED, EPERM, ENOSYS, KILLED = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
@@ -52,6 +52,7 @@ def run(program: bytes, audit: int, number: int, *arguments: int) -> int:
 def test_the_generator_reproduces_the_committed_bytes(generator: ModuleType) -> None:
     assert {name: generator.program(name) for name in generator.ARCHITECTURES} == PROGRAMS
     assert {name: generator.program(name, ranks=True) for name in generator.ARCHITECTURES} == RANKS_PROGRAMS
+    assert {name: generator.program(name, gpus=True) for name in generator.ARCHITECTURES} == GPU_PROGRAMS
     assert (SCRIPT.parent.parent / "ralph" / "sandbox" / "seccomp.py").read_text() == generator.module()
 
 
@@ -164,3 +165,18 @@ def test_this_kernel_refuses_every_listed_call_inside(
     results = eval(answer)  # noqa: S307 - our own program's dictionary of names and numbers
     assert results.pop("clone3") == 38
     assert set(results.values()) == {1}, results
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_gpus_bring_local_sockets_with_connections_and_nothing_else(generator: ModuleType, name: str) -> None:
+    audit, column = generator.ARCHITECTURES[name], list(generator.ARCHITECTURES).index(name)
+    number = generator.DENIED["socket"][column]
+    asked = [(family, kind, protocol) for family in range(50) for kind in range(12) for protocol in (0, 1, 6, 17, 262)]
+    more = {
+        one for one in asked if run(GPU_PROGRAMS[name], audit, number, *one) == ALLOWED != run(RANKS_PROGRAMS[name], audit, number, *one)
+    }
+    assert {(family, kind) for family, kind, _ in more} == {(1, 1), (1, 5)}
+    for other in set(range(470)) - {number}:
+        for arguments in ((), (1, 1), (0x10000000,), (0, 0x5412), (9, 6, 31)):
+            same = run(RANKS_PROGRAMS[name], audit, other, *arguments)
+            assert run(GPU_PROGRAMS[name], audit, other, *arguments) == same, (other, arguments)

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from ralph.sandbox.seccomp import PROGRAMS, RANKS_PROGRAMS
+from ralph.sandbox.seccomp import GPU_PROGRAMS, PROGRAMS, RANKS_PROGRAMS
 from tests.sandbox.test_seccomp import ALLOWED, EPERM, run
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 PROFILES = Path(__file__).parents[2] / "ralph" / "sandbox" / "profiles"
-CASES = [(name, ranks) for name in sorted(PROGRAMS) for ranks in (False, True)]
+BPF = {"": PROGRAMS, "-ranks": RANKS_PROGRAMS, "-gpus": GPU_PROGRAMS}
+CASES = [(name, kind) for name in sorted(PROGRAMS) for kind in BPF]
 ERRNO = 0x00050000
-INTERESTING = (0, 1, 2, 6, 17, 0x11, 0x5401, 0x5412, 0x541B, 0x541C, 0x541D, 0x80801, 0x3D0F00, 0x7E020000, 0x1_0000_0001, 0x1_0000_5412)
+INTERESTING = (0, 1, 2, 5, 6, 17, 0x11, 0x5401, 0x5412, 0x541B, 0x541C, 0x541D, 0x80801, 0x3D0F00, 0x7E020000, 0x1_0000_0001, 0x1_0000_5412)
 
 Profile = dict[str, Any]
 
@@ -29,8 +30,8 @@ def generator() -> Iterator[ModuleType]:
         yield importlib.import_module("make_seccomp_profiles")
 
 
-def committed(name: str, *, ranks: bool) -> Profile:
-    read: Profile = json.loads((PROFILES / f"{name}{'-ranks' if ranks else ''}.json").read_text())
+def committed(name: str, kind: str) -> Profile:
+    read: Profile = json.loads((PROFILES / f"{name}{kind}.json").read_text())
     return read
 
 
@@ -61,19 +62,19 @@ def test_the_table_of_calls_agrees_with_the_one_of_denied_calls(generator: Modul
         assert max(known.values()) == tables.NEWEST_KNOWN_CALL
 
 
-@pytest.mark.parametrize(("name", "ranks"), CASES)
-def test_both_filters_say_the_same_of_every_call_whose_arguments_do_not_matter(generator: ModuleType, name: str, ranks: bool) -> None:
-    program = (RANKS_PROGRAMS if ranks else PROGRAMS)[name]
-    profile, audit = committed(name, ranks=ranks), generator.tables.ARCHITECTURES[name]
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_both_filters_say_the_same_of_every_call_whose_arguments_do_not_matter(generator: ModuleType, name: str, kind: str) -> None:
+    program = BPF[kind][name]
+    profile, audit = committed(name, kind), generator.tables.ARCHITECTURES[name]
     for called, number in generator.numbers(name).items():
-        if called not in {"clone", "socketpair", "ioctl", *(("socket", "setsockopt") if ranks else ())}:
+        if called not in {"clone", "socketpair", "ioctl", *(("socket", "setsockopt") if kind else ())}:
             assert actions(profile, called, (0,) * 6) == {run(program, audit, number)}, called
 
 
-@pytest.mark.parametrize(("name", "ranks"), CASES)
-def test_both_filters_say_the_same_of_every_argument_and_no_rules_contradict(generator: ModuleType, name: str, ranks: bool) -> None:
-    program = (RANKS_PROGRAMS if ranks else PROGRAMS)[name]
-    profile, audit, known = committed(name, ranks=ranks), generator.tables.ARCHITECTURES[name], generator.numbers(name)
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_both_filters_say_the_same_of_every_argument_and_no_rules_contradict(generator: ModuleType, name: str, kind: str) -> None:
+    program = BPF[kind][name]
+    profile, audit, known = committed(name, kind), generator.tables.ARCHITECTURES[name], generator.numbers(name)
     single = [1 << bit for bit in range(32)]
     near = [generator.tables.TIOCSTI ^ bit for bit in single] + [generator.tables.TIOCLINUX ^ bit for bit in single]
     values = [(value, other, last) for value, other, last in product(INTERESTING, repeat=3)]
@@ -86,9 +87,9 @@ def test_both_filters_say_the_same_of_every_argument_and_no_rules_contradict(gen
             assert expected in (ALLOWED, EPERM)
 
 
-@pytest.mark.parametrize(("name", "ranks"), CASES)
-def test_a_profile_is_for_one_architecture_and_refuses_what_it_does_not_name(name: str, ranks: bool) -> None:
-    profile = committed(name, ranks=ranks)
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_a_profile_is_for_one_architecture_and_refuses_what_it_does_not_name(name: str, kind: str) -> None:
+    profile = committed(name, kind)
     assert profile["architectures"] == [f"SCMP_ARCH_{name.upper()}"]
     assert (profile["defaultAction"], profile["defaultErrnoRet"]) == ("SCMP_ACT_ERRNO", 38)
     assert actions(profile, "a_call_of_tomorrow", (0,) * 6) == {0x00050026}
