@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ralph.errors import CorruptStateError
@@ -96,6 +96,7 @@ def test_release_tags_count_crowns_and_restorations_after_them():
     assert succession.demotion(throne, CAUSE).tag == "recipe-v1.3.1"
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["crown", "demote", "run"]), max_size=30))
 def test_exactly_one_king_reigns_whatever_happens(moves: list[str]):
     throne = replace(Throne.genesis(KING), pool=POOL)
