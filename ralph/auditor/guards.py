@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ralph.auditor.report import Check, Findings
 from ralph.protocol.lineage import Throne
-from ralph.protocol.measurement import GuardRow, Measurement
+from ralph.protocol.measurement import GuardRow, Measurement, sits_exams
 from ralph.protocol.record import Record
 from ralph.protocol.rules import PRIVATE_ITEMS, GuardKind, Rules
 
@@ -35,6 +35,7 @@ class GuardAuditor:
         """Check one Record; ``before`` is the state that it starts from."""
         runs = [item.measurement for item in record.measurements]
         self.seen.update({(one.role, one.tree, one.seed): one for one in runs if one.stage == "proof"})
+        self.seen.update({key: one for one in runs if (key := self._stands_in(one)) is not None})
         for number, one in enumerate(runs):
             for holds, detail in self._task_faults(one):
                 self.found.expect(Check.MEASUREMENT, f"round {record.round}", holds, f"measurement {number} {detail}")
@@ -42,9 +43,15 @@ class GuardAuditor:
             if one.guards:
                 self._check_guards(record, one, before)
 
+    def _stands_in(self, one: Measurement) -> tuple[str, bytes, int] | None:
+        """Return the failed proof run of the king that a repeat stands in for."""
+        key = (one.role, one.tree, one.seed)
+        failed = key in self.seen and self.seen[key].score is None
+        return key if failed and one.stage == "repeat" and one.score is not None else None
+
     def _task_faults(self, one: Measurement) -> Iterator[tuple[bool, str]]:
         """Yield what must hold of the answers to tasks."""
-        wanted = self.rules.guards.exams if one.stage == "proof" and one.score is not None else ()
+        wanted = self.rules.guards.exams if sits_exams(one.role, one.stage, one.subset) and one.score is not None else ()
         stated = tuple(value.task for value in one.tasks) if one.score is not None else ()
         yield stated == wanted, f"has answers to {list(stated)}, the Rules guard {list(wanted)}"
         for value in one.tasks:
