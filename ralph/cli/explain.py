@@ -12,9 +12,9 @@ from ralph.cli.history import Situation, read_situation
 from ralph.cli.output import JsonOption, emit
 from ralph.errors import ConfigurationError, UntrustedInputError
 from ralph.judge.rotation import turn
-from ralph.judge.table import Table
 from ralph.judge.sequential import power_hint
 from ralph.judge.statistics import Estimate, estimate
+from ralph.judge.table import Table
 from ralph.protocol.announcement import Slot, case_id
 from ralph.protocol.lineage import Reign, Throne
 from ralph.protocol.reasons import EXPLANATIONS, Reason
