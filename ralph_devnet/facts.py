@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Literal
 
+from ralph.protocol.lineage import REIGNING, Standing
 from ralph.protocol.measurement import Measurement
 from ralph.protocol.record import TERMINAL_STATES, CaseRow, CaseStage, OutcomeRow, State
 from ralph.records.history import Entry
@@ -45,10 +46,13 @@ class KingFact:
     hotkey: str
     tree: bytes
     parent: bytes | None
+    standing: Standing
     crowned_round: int | None
     """Round whose Record crowned him; None for the genesis."""
     last_round: int
-    """Last round so far that he was king in."""
+    """Last round of his first stretch on the throne so far."""
+    again: tuple[tuple[int, int], ...]
+    """First and last rounds of each stretch on the throne after a successor was demoted."""
     gain_bpb: float | None
     """Gain over his parent at the look that crowned him."""
     standard_error_bpb: float | None
@@ -59,6 +63,16 @@ class KingFact:
     change: str
     patch: bytes | None
     """SHA-256 of the diff from his parent in the store."""
+
+    @property
+    def reigns(self) -> bool:
+        """Return whether he is the king now."""
+        return self.standing in REIGNING
+
+    @property
+    def title(self) -> str:
+        """Return his release, and that he was demoted if he was."""
+        return f"{self.tag} (demoted)" if self.standing == "demoted" else self.tag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +182,7 @@ def _king(entries: Sequence[Entry], index: int, names: Names) -> KingFact:
     reign = reigns[index]
     outcome, case = (None, None) if index == 0 else _winner(entries, entries[reign.crowned_round])
     look = outcome.look if outcome else None
+    first, *again = _stretches(entries, index)
     level = Level.of(_king_runs(entries, reign.tree))
     proof = None if index == 0 else Level.of(_proof_runs(entries[: reign.crowned_round + 1], reign.tree))
     return KingFact(
@@ -175,9 +190,11 @@ def _king(entries: Sequence[Entry], index: int, names: Names) -> KingFact:
         name=names.of(reign.hotkey),
         hotkey=reign.hotkey,
         tree=reign.tree,
-        parent=None if index == 0 else reigns[index - 1].tree,
+        parent=None if reign.parent is None else reigns[reign.parent].tree,
+        standing=reign.standing,
         crowned_round=None if index == 0 else reign.crowned_round,
-        last_round=reigns[index + 1].crowned_round if index + 1 < len(reigns) else entries[-1].throne.round_index,
+        last_round=first[1],
+        again=tuple(again),
         gain_bpb=look.gain_bpb if look else None,
         standard_error_bpb=look.standard_error_bpb if look else None,
         proof_runs=look.runs if look else None,
@@ -188,6 +205,18 @@ def _king(entries: Sequence[Entry], index: int, names: Names) -> KingFact:
     )
 
 
+def _stretches(entries: Sequence[Entry], index: int) -> list[tuple[int, int]]:
+    """Return first and last round of every stretch in which a king reigned, the first from the round after his crown."""
+    seats = [0, *(entry.throne.seat for entry in entries[:-1])]
+    found: list[tuple[int, int]] = []
+    for number, seat in enumerate(seats):
+        if seat == index and found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        elif seat == index:
+            found.append((number, number))
+    return found or [(len(seats) - 1, len(seats) - 1)]
+
+
 def _winner(entries: Sequence[Entry], crowned: Entry) -> tuple[OutcomeRow | None, CaseRow | None]:
     outcome = next((one for one in crowned.signed.record.outcomes if one.state == "crowned"), None)
     return outcome, None if outcome is None else _opened(entries).get(outcome.case)
@@ -195,7 +224,7 @@ def _winner(entries: Sequence[Entry], crowned: Entry) -> tuple[OutcomeRow | None
 
 def _king_runs(entries: Sequence[Entry], tree: bytes) -> list[float]:
     """Return the val_bpb on ``confirm`` of every run of a king during his reign, each seed once."""
-    own = (one for one in _measured(entries, tree) if one.role == "king" and one.stage in ("pool", "proof"))
+    own = (one for one in _measured(entries, tree) if one.role == "king" and one.stage in ("pool", "probation", "proof"))
     runs = {one.seed: one.score.val_bpb for one in own if one.score is not None}
     return list(runs.values())
 

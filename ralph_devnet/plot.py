@@ -119,11 +119,13 @@ def _lineage(axes: Axes, outcome: Outcome, palette: Palette) -> None:
     axes.set_xlim(left, right)
     measured = [(king, king.level) for king in outcome.kings if king.level is not None]
     for place, (king, level) in enumerate(measured):
-        end = king.last_round + 0.5 if place + 1 < len(measured) else right
+        end = right if king.reigns and not king.again else king.last_round + 0.5
         start = left if king.crowned_round is None else king.crowned_round + 0.5
         _king(axes, king, level, palette, start=start, end=end, to_the_left=place == 0 or start > (left + 2 * right) / 3)
+        for first, last in king.again:
+            _level(axes, king, level, palette, start=first - 0.5, end=right if last == outcome.rounds - 1 else last + 0.5)
         if place:
-            before = measured[place - 1][1].mean
+            before = next((one.mean for other, one in measured if other.tree == king.parent), level.mean)
             axes.vlines(start, min(before, level.mean), max(before, level.mean), color=palette.king, linewidth=1, linestyle="dotted")
     groups = (
         ("went on", {"screened", "filtering", "proving"}, palette.first, "o"),
@@ -143,8 +145,7 @@ def _lineage(axes: Axes, outcome: Outcome, palette: Palette) -> None:
 
 def _king(axes: Axes, king: KingFact, level: Level, palette: Palette, *, start: float, end: float, to_the_left: bool) -> None:
     mean, sd = level.mean, level.sd or 0.0
-    axes.hlines(mean, start, end, color=palette.king, linewidth=2.2, linestyle="solid" if king.level_of == "reign" else "dashed")
-    axes.fill_between([start, end], mean - sd, mean + sd, color=palette.king, alpha=0.15, linewidth=0)
+    _level(axes, king, level, palette, start=start, end=end)
     runs = count(level.runs, "run" if king.level_of == "reign" else "proof run")
     label = f"{safe(king.tag, 40)} by {safe(king.name, 20)}: {mean:.3f} ({runs})"
     place, side = (end, "right") if to_the_left else (start, "left")
@@ -159,6 +160,13 @@ def _king(axes: Axes, king: KingFact, level: Level, palette: Palette, *, start: 
         color=palette.king,
     )
     note.set_in_layout(False)
+
+
+def _level(axes: Axes, king: KingFact, level: Level, palette: Palette, *, start: float, end: float) -> None:
+    """Draw one stretch on the throne; that of a king who was demoted later is grey."""
+    mean, sd, colour = level.mean, level.sd or 0.0, palette.muted if king.standing == "demoted" else palette.king
+    axes.hlines(mean, start, end, color=colour, linewidth=2.2, linestyle="solid" if king.level_of == "reign" else "dashed")
+    axes.fill_between([start, end], mean - sd, mean + sd, color=colour, alpha=0.15, linewidth=0)
 
 
 def _challengers(

@@ -132,7 +132,7 @@ def _kings(kings: Sequence[KingFact], diffs: Mapping[bytes, str]) -> str:
         diff = f"<details><summary>patch</summary><pre>{_lines(diffs[king.tree])}</pre></details>" if king.tree in diffs else ""
         rows.append(
             (
-                f"<strong>{e(king.tag)}</strong>",
+                f"<strong>{e(king.title)}</strong>",
                 f"{e(king.name)}<br><code class='muted' title='{e(king.hotkey)}'>{e(king.hotkey, 12)}</code>"
                 if king.hotkey
                 else e(king.name),

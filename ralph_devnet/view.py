@@ -65,11 +65,11 @@ def king_table(found: Sequence[KingFact], *, folded: bool = False) -> Table:
     table.add_column("runs", justify="right", no_wrap=True)
     table.add_column("gain over last", justify="right", no_wrap=True)
     table.add_column("what changed", ratio=1, no_wrap=folded, overflow="ellipsis")
-    for index, king in reversed(list(enumerate(found))):
-        style = "bold green" if index == len(found) - 1 else ""
+    for king in reversed(found):
+        style = "bold green" if king.reigns else ""
         runs = "" if king.level is None else f"{king.level.runs}{' proof' if king.level_of == 'proof' else ''}"
         table.add_row(
-            Text(safe(king.tag), style=style),
+            Text(safe(king.title), style=style),
             Text(king.name, style=style),
             Text(level(king.level.mean, king.level.sd) if king.level else "not measured yet"),
             runs,

@@ -28,7 +28,19 @@ from ralph.protocol.merkle import leaf_hash, tree_hash
 from ralph.protocol.network import NetworkProfile, devnet_rules
 from ralph.protocol.patch import RecipeTree
 from ralph.protocol.pool import SHARDS, OpenedSubset, Opening, PoolCommitment, PoolLeaves, ShardCommitment, SourceCount, Subset, leaf_of
-from ralph.protocol.record import Anchor, BeaconRow, CaseRow, CrownRow, LookRow, OpeningRow, OutcomeRow, Record, Refusal, WatchRow
+from ralph.protocol.record import (
+    Anchor,
+    BeaconRow,
+    CaseRow,
+    CrownRow,
+    DemotionRow,
+    LookRow,
+    OpeningRow,
+    OutcomeRow,
+    Record,
+    Refusal,
+    WatchRow,
+)
 from ralph.protocol.rules import Rules
 from ralph.protocol.submission import Submission
 
@@ -161,6 +173,16 @@ def record_of(rules: Rules) -> Record:
         hidden=fill(16),
         watch=(WatchRow(subset=AUDIT, king=fill(1), previous=fill(2), runs=2, gain_bpb=0.125, standard_error_bpb=0.0625),),
         openings=(OpeningRow(subset=AUDIT, documents=fill(30), scores=fill(31)),),
+        demotion=DemotionRow(
+            tree=fill(2),
+            hotkey="5F",
+            restored=fill(19),
+            restored_hotkey="",
+            reason="STA-ROLLBACK",
+            detail="gain below zero",
+            evidence=(measured().digest(),),
+            tag="recipe-v1.1.1",
+        ),
     )
 
 

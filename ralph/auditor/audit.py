@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ralph.auditor.cases import CaseAuditor, ReadOnlyStore, check_crown
+from ralph.auditor.cases import CaseAuditor, ReadOnlyStore, check_crown, check_demotion
 from ralph.auditor.decisions import Decided, decide_again
 from ralph.auditor.exact import check_exact
 from ralph.auditor.facts import ValidatorFacts, Witness, read_round, read_validator
@@ -126,6 +126,7 @@ class _Selection:
             found.unknown(Check.GATES, subject, "the gates were not repeated, because the list of cases is not the chain's")
         check_exact(record, ReadOnlyStore(self.store), rules, found)
         check_crown(one, history, self.store, rules, self.scratch, found)
+        check_demotion(one, self.store, found)
         self.pool.check(one)
 
 

@@ -155,6 +155,12 @@ def check_crown(one: Decided, history: Sequence[Record], store: BundleStore, rul
     _check_published(tree, safe, subject, found)
 
 
+def check_demotion(one: Decided, store: BundleStore, found: Findings) -> None:
+    """Check that the restored tree is there for everybody who wants to improve it."""
+    if one.record.demotion is not None and not ReadOnlyStore(store).has(one.after.king.tree):
+        found.unknown(Check.DEMOTION, f"round {one.record.round}", "the restored tree is not in the store")
+
+
 def _check_published(tree: RecipeTree, store: ReadOnlyStore, subject: str, found: Findings) -> None:
     """A king must be readable by everybody who wants to improve him."""
     if not store.has(tree.digest()):

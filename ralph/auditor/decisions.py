@@ -10,7 +10,7 @@ from ralph.errors import RalphError
 from ralph.judge.fold import redecide
 from ralph.protocol.lineage import Throne
 from ralph.protocol.measurement import Measurement, Score
-from ralph.protocol.record import CaseRow, Record
+from ralph.protocol.record import CaseRow, DemotionRow, Record
 from ralph.protocol.rules import Rules
 
 ORDERS = 10
@@ -55,11 +55,24 @@ def decide_again(records: tuple[Published, ...], rules: Rules, found: Findings) 
         found.expect(Check.DECISION, subject, not detail, detail)
         crowned = "no king" if decision.crown is None else f"{decision.crown.hotkey} with tree {decision.crown.tree.hex()[:16]}"
         found.expect(Check.DECISION, subject, decision.crown == record.crown, f"the record crowns otherwise; its inputs crown {crowned}")
+        _check_demotion(record.demotion, decision.demotion, subject, found)
         decided.append(Decided(published=published, before=throne, after=decision.throne))
         throne = decision.throne
     if len(decided) < len(records):
         found.unknown(Check.DECISION, f"rounds from {len(decided) + 1}", "the state before them could not be recomputed")
     return tuple(decided)
+
+
+def _check_demotion(stated: DemotionRow | None, given: DemotionRow | None, subject: str, found: Findings) -> None:
+    """Compare a demotion with the one that the inputs give: without cause, for another cause, or left out."""
+    if stated is None or given is not None:
+        due = "" if given is None else f"{given.tree.hex()[:16]} ({given.reason}: {given.detail})"
+        found.expect(Check.OVERDUE, subject, stated is not None or given is None, f"the record keeps a king whom its inputs demote: {due}")
+    if stated is not None and given is None:
+        detail = f"the record demotes {stated.tree.hex()[:16]} with {stated.reason} without cause; its inputs demote nobody"
+        found.expect(Check.DEMOTION, subject, False, detail)
+    else:
+        found.expect(Check.DEMOTION, subject, stated is None or stated == given, "the record demotes otherwise than its inputs do")
 
 
 def _difference(record: Record, outcomes: tuple[object, ...]) -> str:

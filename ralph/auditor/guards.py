@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ralph.auditor.report import Check, Findings
 from ralph.protocol.lineage import Throne
-from ralph.protocol.measurement import GuardRow, Measurement
+from ralph.protocol.measurement import GuardRow, Measurement, sits_exams
 from ralph.protocol.record import Record
 from ralph.protocol.rules import PRIVATE_ITEMS, GuardKind, Rules
 
@@ -44,16 +44,17 @@ class GuardAuditor:
                 self._check_guards(record, one, before)
 
     def _remember(self, one: Measurement) -> None:
-        """Keep a proof run; scored again on documents of a later rotation it keeps its answers and has another score."""
+        """Keep a proof run. On documents of a later rotation it keeps its answers; where it failed, its repeat stands in for it."""
         name = (one.role, one.tree, one.seed)
-        if one.stage == "proof":
+        known = self.seen.get(name)
+        if one.stage == "proof" or (one.stage == "repeat" and known is not None and known.score is None and one.score is not None):
             self.seen[name] = one
-        elif one.stage == "rescore" and one.subset.shard == "confirm" and one.subset.crown is None and name in self.seen:
-            self.seen[name] = self.seen[name].model_copy(update={"score": one.score})
+        elif one.stage == "rescore" and one.subset.shard == "confirm" and one.subset.crown is None and known is not None:
+            self.seen[name] = known.model_copy(update={"score": one.score})
 
     def _task_faults(self, one: Measurement) -> Iterator[tuple[bool, str]]:
         """Yield what must hold of the answers to tasks."""
-        wanted = self.rules.guards.exams if one.stage == "proof" and one.score is not None else ()
+        wanted = self.rules.guards.exams if sits_exams(one.role, one.stage, one.subset) and one.score is not None else ()
         stated = tuple(value.task for value in one.tasks) if one.score is not None else ()
         yield stated == wanted, f"has answers to {list(stated)}, the Rules guard {list(wanted)}"
         for value in one.tasks:

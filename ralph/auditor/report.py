@@ -27,6 +27,10 @@ class Check(StrEnum):
     """A measurement contradicts neither itself nor the Rules."""
     DECISION = "decision"
     """The outcome is what the production decision function gives."""
+    DEMOTION = "demotion"
+    """A king is demoted for the cause that the inputs give, and for no other."""
+    OVERDUE = "overdue"
+    """A king whose inputs call for a demotion is demoted."""
     WEIGHTS = "weights"
     """The weights on chain are what the production function gives for the Records."""
     FACES = "faces"
@@ -56,7 +60,9 @@ class Check(StrEnum):
         return Level.ARITHMETIC if self in _ARITHMETIC else Level.SELECTION
 
 
-_ARITHMETIC = frozenset({Check.FILE, Check.SIGNER, Check.LINK, Check.LOG, Check.MEASUREMENT, Check.DECISION, Check.WEIGHTS})
+_ARITHMETIC = frozenset(
+    {Check.FILE, Check.SIGNER, Check.LINK, Check.LOG, Check.MEASUREMENT, Check.DECISION, Check.DEMOTION, Check.OVERDUE, Check.WEIGHTS}
+)
 
 
 class Kind(StrEnum):

@@ -12,7 +12,7 @@ from ralph.auditor.published import Reading
 from ralph.auditor.report import Check, Findings
 from ralph.chain.author import verify_round
 from ralph.gates.announced import Entrant, entrants
-from ralph.judge.plan import Beacons, needs
+from ralph.judge.plan import Beacons, follow_ups, needs
 from ralph.protocol.announcement import Slot
 from ralph.protocol.lineage import Throne
 from ralph.protocol.measurement import set_digest
@@ -123,7 +123,8 @@ def check_seeds(one: Decided, previous: Record | None, rules: Rules, found: Find
         return
     before = beacon_of(previous, "B2") if previous is not None else None
     try:
-        wanted = needs(one.before, record.cases, Beacons(one=first, two=second, previous_two=before), rules, round_index=record.round)
+        drawn_needs = needs(one.before, record.cases, Beacons(one=first, two=second, previous_two=before), rules, round_index=record.round)
+        wanted = (*drawn_needs, *follow_ups(one.before, tuple(item.measurement for item in record.measurements), rules))
     except HOSTILE as error:
         found.expect(Check.SEEDS, subject, False, f"the measurements that it needs cannot be listed: {error}")
         return

@@ -14,10 +14,11 @@ from ralph.errors import ConfigurationError, UntrustedInputError
 from ralph.judge.rotation import turn
 from ralph.judge.sequential import power_hint
 from ralph.judge.statistics import Estimate, estimate
+from ralph.judge.table import Table
 from ralph.protocol.announcement import Slot, case_id
-from ralph.protocol.lineage import Throne
+from ralph.protocol.lineage import Reign, Throne
 from ralph.protocol.reasons import EXPLANATIONS, Reason
-from ralph.protocol.record import TERMINAL_STATES, CaseRow, OutcomeRow, Record
+from ralph.protocol.record import TERMINAL_STATES, CaseRow, DemotionRow, OutcomeRow, Record
 from ralph.protocol.rules import Rules
 
 MIN_PREFIX = 6
@@ -96,6 +97,7 @@ def _pending(seen: Situation, name: str) -> str:
 
 def _value(seen: Situation, steps: list[Step]) -> dict[str, Any]:
     last = steps[-1]
+    fallen = _demotion(seen, last)
     reason = last.outcome.reason
     known = Reason(reason) if reason in set(Reason) else None
     return {
@@ -108,11 +110,36 @@ def _value(seen: Situation, steps: list[Step]) -> dict[str, Any]:
         "reason": reason,
         "sentence": EXPLANATIONS[known].sentence if known else "",
         "fault": EXPLANATIONS[known].fault.value if known else "",
-        "next_step": next_step(reason),
+        "next_step": next_step(reason if fallen is None else fallen.reason),
         "power": _power(seen, steps),
+        "reign": _reign(seen, last),
         "rounds": [_round(step) for step in steps],
         "crown": _crown(last),
     }
+
+
+def _crowned(seen: Situation, last: Step) -> Reign | None:
+    """Return the reign that a crowned case began."""
+    if last.outcome.state != "crowned":
+        return None
+    return next(one for one in seen.history.throne.lineage if (one.crowned_round, one.tree) == (last.record.round, last.case.tree))
+
+
+def _demotion(seen: Situation, last: Step) -> DemotionRow | None:
+    """Return how that reign ended, if it was by a demotion."""
+    reign = _crowned(seen, last)
+    return None if reign is None or reign.demoted_round is None else seen.entries[reign.demoted_round].signed.record.demotion
+
+
+def _reign(seen: Situation, last: Step) -> str | None:
+    """Say what became of a case that was crowned; None for every other."""
+    reign, fallen = _crowned(seen, last), _demotion(seen, last)
+    if reign is None:
+        return None
+    if fallen is not None:
+        return f"king as {reign.tag}, demoted in round {reign.demoted_round} ({fallen.reason}): {fallen.detail}"
+    since = "" if reign.published_gain_bpb is None else f", gain {reign.published_gain_bpb:+.4f} bpb in runs after the crown"
+    return f"king as {reign.tag}, {reign.standing}{since}"
 
 
 def _round(step: Step) -> dict[str, Any]:
@@ -162,22 +189,16 @@ def _power(seen: Situation, steps: list[Step]) -> str | None:
 def looked_at(step: Step, rules: Rules) -> Estimate | None:
     """Return the estimate of a look again, from the Record and the state before it; None when it cannot be made."""
     stage = step.case.stage
-    before, _ = turn(step.before, [item.measurement for item in step.record.measurements], rules.hidden, step.record.round)
+    measurements = [item.measurement for item in step.record.measurements]
+    before, _ = turn(step.before, measurements, rules, step.record.round)
     contest = next((one for one in before.contests if one.case == step.case.case), None)
-    king = {seed: value for _, seed, value in _scores(step.record, "king", stage)}
-    pool = [*(run.val_bpb for run in before.pool), *(value for _, _, value in _scores(step.record, "king", "pool"))]
-    pairs = [(run.challenger, run.king) for run in contest.runs] if contest is not None and contest.stage == stage else []
-    fresh = _scores(step.record, "challenger", stage)
-    pairs += [(value, king[seed]) for tree, seed, value in fresh if tree == step.case.tree and seed in king]
-    if not pairs or (stage == "proof" and len(pool) < MIN_POOL):
+    table = Table(measurements, before, rules)
+    pool = [run.val_bpb for run in (*before.pool, *table.pool())]
+    fresh = [] if step.case.tree is None else [run for run in table.challenger(step.case.tree, stage) if run.score is not None]
+    runs = (*(contest.runs if contest is not None and contest.stage == stage else ()), *table.pairs(fresh, stage))
+    if not runs or (stage == "proof" and len(pool) < MIN_POOL):
         return None
-    return estimate([pair[0] for pair in pairs], [pair[1] for pair in pairs], pool if stage == "proof" else None, rules.crown)
-
-
-def _scores(record: Record, role: str, stage: str) -> list[tuple[bytes, int, float]]:
-    """Return (tree, seed, val_bpb) of the scored runs of a role and stage."""
-    runs = (item.measurement for item in record.measurements)
-    return [(one.tree, one.seed, one.score.val_bpb) for one in runs if (one.role, one.stage) == (role, stage) and one.score is not None]
+    return estimate([run.challenger for run in runs], [run.king for run in runs], pool if stage == "proof" else None, rules.crown)
 
 
 def _sealed(crown: dict[str, Any]) -> str:
@@ -193,6 +214,8 @@ def _lines(case: dict[str, Any]) -> Iterator[str]:
     for one in case["rounds"]:
         where = f" at the gate {one['gate']}" if one["gate"] else ""
         yield f"  round {one['round']}, {one['stage']}: {one['state']}{where}: {one['detail']}"
+    if case["reign"]:
+        yield f"  reign: {case['reign']}"
     yield f"  meaning: {case['sentence']} (side: {case['fault']})"
     if case["crown"]:
         yield f"  crown: {_sealed(case['crown'])}"

@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validator": ("validator:app", "Judge submissions, publish records, set weights."),
     "audit": ("audit:app", "Recompute every decision from what was published."),
     "explain": ("explain:explain", "Say what became of a submission, and what would help."),
+    "history": ("throne:history", "Show every change on the throne: crowns, ends of probation, demotions."),
     "status": ("status:status", "Show the king, the contests and how fresh the records are."),
     "keys": ("keys:app", "Make and show keys."),
     "config": ("config:app", "Show and check configuration files."),

@@ -25,6 +25,7 @@ from ralph.evaluate.core22.guarded import task_examination
 from ralph.evaluate.core22.private import open_items, private_examination
 from ralph.executors.local import LocalExecutor
 from ralph.interfaces import Sandbox
+from ralph.judge import canary
 from ralph.judge.sequential import check
 from ralph.miner.services import MinerServices
 from ralph.protocol.network import NetworkProfile
@@ -45,6 +46,7 @@ def open_profile(config: Config) -> NetworkProfile:
     profile = load_profile(config.profile)
     try:
         check(profile.rules.crown)
+        canary.check(profile.rules)
     except ValueError as error:
         raise ConfigurationError(f"{config.profile}: crown rule: {error}") from error
     return profile

@@ -10,7 +10,7 @@ from ralph.cli.errors import Exit
 from ralph.cli.history import Situation, read_situation
 from ralph.cli.output import JsonOption, emit
 from ralph.judge.plan import next_look_runs
-from ralph.protocol.lineage import Contest
+from ralph.protocol.lineage import Contest, Reign, Throne
 
 
 def status(config: Annotated[Path, typer.Option(help="A node's TOML.")], json: JsonOption = False) -> None:
@@ -36,11 +36,12 @@ def _value(seen: Situation) -> dict[str, Any]:
             "tree": throne.king.tree.hex(),
             "hotkey": throne.king.hotkey or None,
             "crowned_in_round": throne.king.crowned_round,
+            "standing": throne.king.standing,
+            "probation": [len(throne.king.trial), seen.profile.rules.crown.probation_runs] if throne.king.standing == "probation" else None,
             "pool_runs": len(throne.pool),
         },
-        "lineage": [
-            {"tag": one.tag, "hotkey": one.hotkey or None, "gain_bpb": one.gain_bpb if one.hotkey else None} for one in throne.lineage
-        ],
+        "lineage": [_reign(one, throne) for one in throne.lineage],
+        "high_water_bpb": throne.high_water_bpb,
         "contests": [_contest(one, seen) for one in throne.contests],
         "weights": seen.weights,
         "hidden": _hidden(seen),
@@ -56,6 +57,19 @@ def _hidden(seen: Situation) -> dict[str, Any]:
         "rotation": seen.history.throne.rotation,
         "opened": [row.subset.key for record in records for row in record.openings],
         "watch": {row.subset.shard: [row.gain_bpb, row.standard_error_bpb, row.runs] for row in watched},
+    }
+
+
+def _reign(reign: Reign, throne: Throne) -> dict[str, Any]:
+    return {
+        "tag": reign.tag,
+        "hotkey": reign.hotkey or None,
+        "standing": reign.standing,
+        "main_line": reign in throne.main_line,
+        "gain_bpb": reign.gain_bpb if reign.hotkey else None,
+        "published_gain_bpb": reign.published_gain_bpb,
+        "demoted_in_round": reign.demoted_round,
+        "restored_in_round": reign.restored_round,
     }
 
 
@@ -87,8 +101,12 @@ def _lines(value: dict[str, Any]) -> Iterator[str]:
     yield f"validator {value['validator']}: {newest}{' - STALE' if value['stale'] else ''}"
     whose = king["hotkey"] or "the genesis recipe"
     yield f"king {king['tag']}: {whose}, since round {king['crowned_in_round']}, pool of {king['pool_runs']} runs, tree {king['tree'][:16]}"
+    if king["probation"]:
+        yield f"  on probation: {king['probation'][0]} of {king['probation'][1]} runs after the crown are in; his pay has not vested"
     for one in value["lineage"][1:]:
-        yield f"  {one['tag']}: {one['hotkey']}, gain {one['gain_bpb']:+.4f} bpb"
+        since = "" if one["published_gain_bpb"] is None else f", {one['published_gain_bpb']:+.4f} since"
+        line = "" if one["main_line"] else ", off the main line"
+        yield f"  {one['tag']}: {one['hotkey']}, gain {one['gain_bpb']:+.4f} bpb at the crown{since}; {one['standing']}{line}"
     for one in value["contests"]:
         progress = f"{one['stage']}, {one['runs']} runs, {one['next_look_runs']} more at the next look"
         yield f"contest {one['case'][:16]} of {one['hotkey']}: {progress}"

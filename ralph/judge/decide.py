@@ -4,22 +4,28 @@ Validators, miners and auditors run this same code. Nothing here reads a clock, 
 the same inputs give the same outcome byte for byte. With fewer measurements than the Rules require it
 raises instead of guessing, and the round is held.
 
-Not here yet: probation with roll-back, penalties on failed proof entries, contests that survive a change of king, and
-decisions that pool what several executors measured.
+A round in which the king is demoted crowns nobody: whoever was compared with him is neither dropped nor crowned and may announce again on
+the restored king.
+
+Not here yet: penalties on failed proof entries, contests that survive a change of king, and decisions that pool what several executors
+measured.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ralph.errors import CorruptStateError
+from ralph.judge import succession
 from ralph.judge.agreement import agreed
+from ralph.judge.canary import Cause
 from ralph.judge.guards import failed, named
 from ralph.judge.rotation import check_subsets, turn
 from ralph.judge.sequential import Action, Look, filter_look, proof_look, screen
+from ralph.judge.table import Table
 from ralph.protocol.lineage import Contest, KingRun, PairedRun, Reign, Throne
-from ralph.protocol.measurement import Failure, GuardRow, Measurement, Stage
+from ralph.protocol.measurement import GuardRow, Measurement
 from ralph.protocol.reasons import Reason
-from ralph.protocol.record import CaseRow, CrownRow, LookRow, OutcomeRow, State, WatchRow
+from ralph.protocol.record import CaseRow, CrownRow, DemotionRow, LookRow, OutcomeRow, State, WatchRow
 from ralph.protocol.rounds import rotation_of
 from ralph.protocol.rules import CrownRules, Rules
 from ralph.protocol.seeds import draw
@@ -32,6 +38,7 @@ class Decision:
     throne: Throne
     outcomes: tuple[OutcomeRow, ...]
     crown: CrownRow | None
+    demotion: DemotionRow | None = None
     watch: tuple[WatchRow, ...] = ()
 
 
@@ -89,10 +96,14 @@ def decide(
         raise CorruptStateError(f"round {round_index} lists a case twice")
     check_subsets(measurements, rotation_of(rules.hidden, round_index))
     own = [item for item in measurements if item.executor == measurements[0].executor]
-    throne, rescored = turn(throne, own, rules.hidden, round_index)
-    table = _Table(own, throne.king.tree)
-    pool = (*throne.pool, *table.king_runs("pool"))
-    if cases and len(pool) < rules.crown.pool_runs and any(case.refusal is None for case in cases):
+    throne, rescored = turn(throne, own, rules, round_index)
+    watch = rescored.watch(throne, rules.hidden)
+    table = Table(measurements, throne, rules)
+    cause = table.cause()
+    if cause is not None:
+        return replace(_demote(throne, round_index, cause, queue_order(cases, beacon_two), table, rules), watch=watch)
+    pool = (*throne.pool, *table.pool())
+    if any(case.refusal is None for case in cases) and len(pool) + table.failed_in_pool() < rules.crown.pool_runs:
         raise CorruptStateError(f"the king's pool has {len(pool)} runs, {rules.crown.pool_runs} are required", code="OPS-HOLD")
     contests = {contest.case: contest for contest in throne.contests}
     entries = throne.entries
@@ -101,84 +112,25 @@ def decide(
         one = _judge(case, contests.get(case.case), table, pool, entries, round_index, rules)
         entries += one.entered_proof
         judged.append(one)
-    after = replace(throne, pool=_unique((*pool, *table.king_runs("proof"))), king_runs=throne.king_runs + table.count, entries=entries)
-    decision = _conclude(after, round_index, judged, cases, sealed, rules)
+    after = succession.tried(throne, table.trial(), table.former_runs(), rules.crown)
+    after = replace(after, pool=_unique((*pool, *table.proof_runs())), entries=entries)
+    decision = _conclude(after, round_index, judged, cases, sealed)
     crown = decision.crown
     if crown is not None:
         pools = agreed(measurements, crown.tree, level=rules.hidden.agreement_level)
         crown = crown.model_copy(update={"sub_pools": pools})
-    return replace(decision, crown=crown, watch=rescored.watch(throne))
-
-
-class _Table:
-    """The round's measurements by role and stage."""
-
-    def __init__(self, measurements: Sequence[Measurement], king: bytes) -> None:
-        self._measurements = measurements
-        self._king: dict[Stage, dict[int, KingRun]] = {}
-        for item in measurements:
-            if item.role != "king" or item.stage == "rescore":
-                continue
-            if item.tree != king or item.score is None or item.weights is None:
-                raise CorruptStateError(f"king run with seed {item.seed:016x} has no score for the king's tree", code="OPS-HOLD")
-            run = KingRun(seed=item.seed, val_bpb=item.score.val_bpb, weights=item.weights)
-            if self._king.setdefault(item.stage, {}).setdefault(item.seed, run) != run:
-                raise CorruptStateError(f"two different king runs with seed {item.seed:016x}", code="OPS-NUMERIC")
-
-    @property
-    def count(self) -> int:
-        """Return how often the king was run."""
-        return sum(map(len, self._king.values()))
-
-    def king_runs(self, stage: Stage) -> tuple[KingRun, ...]:
-        """Return the king's runs of a stage, in order."""
-        return tuple(self._king.get(stage, {}).values())
-
-    def failure(self, tree: bytes) -> Failure | None:
-        """Return why kept weights of a challenger cannot be scored on the documents of a new rotation."""
-        again = (item for item in self._measurements if (item.role, item.stage, item.tree) == ("challenger", "rescore", tree))
-        return next((item.failure for item in again if item.failure is not None), None)
-
-    def challenger(self, tree: bytes, stage: Stage) -> list[Measurement]:
-        """Return the challenger's measurements of a stage, in order."""
-        return [item for item in self._measurements if item.role == "challenger" and item.tree == tree and item.stage == stage]
-
-    def pairs(self, runs: list[Measurement], stage: Stage) -> tuple[PairedRun, ...]:
-        """Return challenger and king side by side. Raises CorruptStateError when a king run is missing."""
-        king = self._king.get(stage, {})
-        pairs = []
-        for run in runs:
-            beside = king.get(run.seed)
-            if beside is None or run.score is None or run.weights is None:
-                raise CorruptStateError(f"no king run beside seed {run.seed:016x} of stage {stage}", code="OPS-HOLD")
-            pair = PairedRun(
-                seed=run.seed,
-                challenger=run.score.val_bpb,
-                king=beside.val_bpb,
-                challenger_weights=run.weights,
-                king_weights=beside.weights,
-            )
-            pairs.append(pair)
-        return tuple(pairs)
+    return replace(decision, crown=crown, watch=watch)
 
 
 def _judge(
-    case: CaseRow, contest: Contest | None, table: _Table, pool: tuple[KingRun, ...], entries: int, round_index: int, rules: Rules
+    case: CaseRow, contest: Contest | None, table: Table, pool: tuple[KingRun, ...], entries: int, round_index: int, rules: Rules
 ) -> _Judged:
-    if case.refusal is not None:
-        state: State = {"INT-ABSENT": "absent", "INT-PARENT": "void", "STA-QUEUED": "queued", "OPS-INFRA": "deferred"}.get(
-            case.refusal.reason, "rejected"
-        )  # type: ignore[assignment]
-        return _Judged(outcome=_outcome(case, state, case.refusal.reason, case.refusal.detail), normalised=case.normalised)
+    out = _disqualified(case, table)
+    if out is not None:
+        return out
     if case.tree is None or case.normalised is None or (case.stage != "screen") != (contest is not None):
         raise CorruptStateError(f"case {case.announcement.hex()[:16]} has no tree or no contest")
     runs = table.challenger(case.tree, case.stage)
-    for failure in (table.failure(case.tree), *(run.failure for run in runs)):
-        if failure is not None:
-            return _Judged(outcome=_outcome(case, "rejected", failure.reason, failure.detail), normalised=case.normalised)
-    mismatch = _replay_mismatch(case, runs)
-    if mismatch is not None:
-        return _Judged(outcome=_outcome(case, "rejected", Reason.FRD_REPLAY.value, mismatch), normalised=case.normalised)
     fresh = table.pairs(runs, case.stage)
     if contest is None:
         contest = Contest(
@@ -195,6 +147,24 @@ def _judge(
     if contest.stage == "filter":
         return _filter(case, contest, entries, rules.crown)
     return _proof(case, contest, pool, rules.crown, failed(runs, len(contest.runs), rules))
+
+
+def _disqualified(case: CaseRow, table: Table) -> _Judged | None:
+    """Return what ends a case whoever the king is: a refusal, a failed run, a claim that does not repeat."""
+    if case.refusal is not None:
+        state: State = {"INT-ABSENT": "absent", "INT-PARENT": "void", "STA-QUEUED": "queued", "OPS-INFRA": "deferred"}.get(
+            case.refusal.reason, "rejected"
+        )  # type: ignore[assignment]
+        return _Judged(outcome=_outcome(case, state, case.refusal.reason, case.refusal.detail), normalised=case.normalised)
+    runs = [] if case.tree is None else table.challenger(case.tree, case.stage)
+    failures = [] if case.tree is None else [table.failure(case.tree), *(run.failure for run in runs)]
+    for failure in failures:
+        if failure is not None:
+            return _Judged(outcome=_outcome(case, "rejected", failure.reason, failure.detail), normalised=case.normalised)
+    mismatch = _replay_mismatch(case, runs)
+    if mismatch is not None:
+        return _Judged(outcome=_outcome(case, "rejected", Reason.FRD_REPLAY.value, mismatch), normalised=case.normalised)
+    return None
 
 
 def _replay_mismatch(case: CaseRow, runs: Sequence[Measurement]) -> str | None:
@@ -249,24 +219,41 @@ def _proof(case: CaseRow, contest: Contest, pool: tuple[KingRun, ...], rules: Cr
     return _Judged(outcome=_outcome(case, "dropped", look.reason, sentence, row))
 
 
-def _conclude(throne: Throne, round_index: int, judged: list[_Judged], cases: Sequence[CaseRow], sealed: Sealed, rules: Rules) -> Decision:
-    """Crown the largest estimate of those that won, close everything else that was made for the old king."""
-    winners = [one for one in judged if one.outcome.state == "crowned" and one.outcome.look is not None]
+def _demote(throne: Throne, round_index: int, cause: Cause, cases: Sequence[CaseRow], table: Table, rules: Rules) -> Decision:
+    """Put the king before back; what was compared with the demoted one is void and costs its miner nothing."""
+    void = "the king that it was compared with is demoted; announce it again on the restored king"
+    judged = [
+        _disqualified(case, table) or _Judged(outcome=_outcome(case, "void", Reason.STA_DEMOTED.value, void), normalised=case.normalised)
+        for case in cases
+    ]
+    row = succession.demotion(throne, cause)
+    after = succession.demote(_seen(throne, round_index, judged, cases), round_index, rules.crown)
+    return Decision(throne=after, outcomes=tuple(one.outcome for one in judged), crown=None, demotion=row)
+
+
+def _seen(throne: Throne, round_index: int, judged: list[_Judged], cases: Sequence[CaseRow]) -> Throne:
+    """Return the state with the round's cases and patches remembered."""
     seen_patches = throne.seen_patches + tuple((one.normalised, _hotkey(cases, one)) for one in judged if one.normalised is not None)
     seen = throne.seen_cases | {case.case for case in cases if case.stage == "screen"}
+    return replace(throne, round_index=round_index, seen_patches=seen_patches, seen_cases=seen)
+
+
+def _conclude(throne: Throne, round_index: int, judged: list[_Judged], cases: Sequence[CaseRow], sealed: Sealed) -> Decision:
+    """Crown the largest estimate of those that won, close everything else that was made for the old king."""
+    winners = [one for one in judged if one.outcome.state == "crowned" and one.outcome.look is not None]
     entered = throne.entered | {one.normalised for one in judged if one.outcome.state == "screened" and one.normalised is not None}
-    common = replace(throne, round_index=round_index, seen_patches=seen_patches, seen_cases=seen)
+    common = replace(_seen(throne, round_index, judged, cases), entered=entered)
     if not winners:
         contests = tuple(one.contest for one in judged if one.contest is not None)
-        after = replace(common, entered=entered, contests=contests)
-        return Decision(throne=after, outcomes=tuple(one.outcome for one in judged), crown=None)
+        return Decision(throne=replace(common, contests=contests), outcomes=tuple(one.outcome for one in judged), crown=None)
     best = max(winners, key=lambda one: one.outcome.look.gain_bpb)  # type: ignore[union-attr]
+    broken_off = frozenset(one.contest.normalised for one in judged if one is not best and one.contest is not None)
     outcomes = tuple(one.outcome if one is best or one.contest is None else _void(one.outcome) for one in judged)
     contest, look = best.contest, best.outcome.look
     if contest is None or look is None:
         raise CorruptStateError("a winner without a contest")
-    tag = f"recipe-v1.{len(throne.lineage)}.0"
-    crown = CrownRow(
+    tag = succession.crowned_tag(throne)
+    row = CrownRow(
         tree=contest.tree,
         parent=throne.king.tree,
         hotkey=contest.hotkey,
@@ -277,20 +264,12 @@ def _conclude(throne: Throne, round_index: int, judged: list[_Judged], cases: Se
         sealed_documents=sealed.documents,
         sub_pools=1,
     )
-    reign = Reign(tree=contest.tree, hotkey=contest.hotkey, crowned_round=round_index, gain_bpb=look.gain_bpb, tag=tag)
-    runs = contest.runs
-    after = replace(
-        common,
-        lineage=(*throne.lineage, reign),
-        pool=tuple(KingRun(seed=run.seed, val_bpb=run.challenger, weights=run.challenger_weights) for run in runs),
-        previous=tuple(KingRun(seed=run.seed, val_bpb=run.king, weights=run.king_weights) for run in runs[: rules.hidden.watched_runs]),
-        sealed_documents=sealed.documents,
-        king_runs=len(runs),
-        entries=0,
-        entered=frozenset(),
-        contests=(),
+    reign = Reign(
+        tree=contest.tree, hotkey=contest.hotkey, crowned_round=round_index, standing="probation", gain_bpb=look.gain_bpb, tag=tag
     )
-    return Decision(throne=after, outcomes=outcomes, crown=crown)
+    new_pool = tuple(KingRun(seed=run.seed, val_bpb=run.challenger, weights=run.challenger_weights) for run in contest.runs)
+    after = succession.crown(common, reign, new_pool, sealed_documents=sealed.documents, broken_off=broken_off)
+    return Decision(throne=after, outcomes=outcomes, crown=row)
 
 
 def _values(runs: tuple[PairedRun, ...]) -> tuple[list[float], list[float]]:

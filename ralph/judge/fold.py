@@ -39,6 +39,7 @@ def fold(throne: Throne, record: Record, rules: Rules) -> Throne:
     if record.king != throne.king.tree or record.rules != rules.digest():
         raise CorruptStateError(f"record of round {record.round} names another king or other rules")
     decision = redecide(throne, record, rules)
-    if decision.outcomes != record.outcomes or decision.crown != record.crown or decision.watch != record.watch:
+    given = (decision.outcomes, decision.crown, decision.demotion, decision.watch)
+    if given != (record.outcomes, record.crown, record.demotion, record.watch):
         raise CorruptStateError(f"record of round {record.round} states another outcome than its inputs give")
     return decision.throne

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ralph.judge.canary import Blame, blame
 from ralph.judge.decide import queue_order
 from ralph.judge.rotation import Kept, kept_runs, stage_subset
+from ralph.judge.table import doubts
 from ralph.protocol.canonical import digest
 from ralph.protocol.lineage import Contest, Throne
-from ralph.protocol.measurement import Role, Stage
+from ralph.protocol.measurement import Measurement, Role, Stage
 from ralph.protocol.pool import Subset
 from ralph.protocol.record import CaseRow
 from ralph.protocol.rounds import rotation_of
 from ralph.protocol.rules import Rules
-from ralph.protocol.seeds import seed
+from ralph.protocol.seeds import draw, seed
 
 NEED_TAG = "recipe-net/measurement-need/v2"
 
@@ -86,18 +88,23 @@ def filter_seeds(contest: Contest, rules: Rules, *, previous_two: bytes, round_i
 def needs(throne: Throne, cases: Sequence[CaseRow], beacons: Beacons, rules: Rules, *, round_index: int) -> tuple[Need, ...]:
     """Return every measurement of the round, in the order in which they run.
 
-    The order is: kept runs of kings that are scored again, the king's pool where it is short, the king beside challengers, kept
-    runs of challengers, then challengers in queue order.
+    The order is: kept runs of the king that are scored again, the king's pool where it is short, his probation and a replay, the king
+    beside challengers, kept runs of the king before and of challengers, the king before on the seeds of the probation, then challengers
+    in queue order. What a doubt about the king calls for beyond that is in ``follow_ups``.
     """
     contests = {contest.case: contest for contest in throne.contests}
-    missing = max(0, rules.crown.pool_runs - len(throne.pool))
     king, rotation = throne.king.tree, rotation_of(rules.hidden, round_index)
-    kept = [_kept(one) for one in kept_runs(throne, rules.hidden, round_index)]
+    kept = [_kept(one) for one in kept_runs(throne, rules, round_index)]
+    trial = probation_seeds(throne, rules, beacon_two=beacons.two, round_index=round_index)
+    missing = max(0, rules.crown.pool_runs - len(throne.pool) - len(trial))
     found = [one for one in kept if one.role == "king"]
     drawn = seeds(rules, beacon=beacons.two, round_index=round_index, purpose="pool", count=missing)
     found += [_run("king", "pool", king, one, rotation) for one in drawn]
+    found += [_run("king", "probation", king, one, rotation) for one in trial]
+    replays = canary_seeds(throne, rules, beacon_two=beacons.two, round_index=round_index)
+    found += [_run("king", "canary", king, one, rotation) for one in replays]
     paired: dict[Stage, tuple[int, ...]] = {}
-    challengers = [one for one in kept if one.role == "challenger"]
+    challengers: list[Need] = []
     for case in queue_order([case for case in cases if case.refusal is None], beacons.two):
         if case.tree is None:
             raise ValueError(f"accepted case {case.announcement.hex()[:16]} has no tree")
@@ -106,11 +113,58 @@ def needs(throne: Throne, cases: Sequence[CaseRow], beacons: Beacons, rules: Rul
         paired[stage] = max(paired.get(stage, ()), drawn, key=len)
         challengers += [_run("challenger", stage, case.tree, one, rotation) for one in drawn]
     found += [_run("king", stage, king, one, rotation) for stage, drawn in sorted(paired.items()) for one in drawn]
+    found += [one for one in kept if one.role != "king"]
+    found += [_run("former", "probation", throne.former.tree, one, rotation) for one in trial if throne.former]
     return (*found, *challengers)
 
 
+def probation_seeds(throne: Throne, rules: Rules, *, beacon_two: bytes, round_index: int) -> tuple[int, ...]:
+    """Return the seeds on which a king on probation and the king before him are run in this round."""
+    if throne.king.standing != "probation":
+        return ()
+    count = min(rules.canary.probation_per_round, max(0, rules.crown.probation_runs - len(throne.king.trial)))
+    return seeds(rules, beacon=beacon_two, round_index=round_index, purpose="probation", count=count)
+
+
+def canary_seeds(throne: Throne, rules: Rules, *, beacon_two: bytes, round_index: int) -> tuple[int, ...]:
+    """Return the seed of the king's run that is trained again in this round, if it is time for one. B2 says which, so nobody can know."""
+    stored = [run.seed for run in throne.pool if run.environment is not None]
+    due = rules.canary.replay_rounds > 0 and round_index % rules.canary.replay_rounds == 0
+    if not due or not stored or throne.former is None:
+        return ()
+    drawn = draw(beacon=beacon_two, purpose="canary", subject=throne.king.tree)
+    return (stored[int.from_bytes(drawn[:8], "little") % len(stored)],)
+
+
+def follow_ups(throne: Throne, measurements: Sequence[Measurement], rules: Rules) -> tuple[Need, ...]:
+    """Return what the doubtful runs among the king's call for: each once more, and the genesis recipe twice on its seed.
+
+    One doubt is settled after the other, and nothing more is asked once a fault of the king's own is established: the list grows as answers
+    come in, and follows as a whole from a finished Record.
+    """
+    if throne.former is None:
+        return ()
+    found: dict[int, tuple[Need, ...]] = {}
+    for run in doubts(measurements, throne):
+        found.setdefault(run.seed, _doubted(throne.king.tree, rules.genesis_tree, run))
+        whose = blame(run.seed, measurements, throne.pool, rules.canary)
+        if whose is None or (whose is Blame.KING and run.stage != "probation"):
+            break
+    return tuple(need for three in found.values() for need in three)
+
+
+def _doubted(king: bytes, reference: bytes, run: Measurement) -> tuple[Need, ...]:
+    """Return what a doubtful run calls for, on the documents that it was to be scored on."""
+    asked: tuple[tuple[Role, Stage, bytes], ...] = (
+        ("king", "repeat", king),
+        ("reference", "canary", reference),
+        ("reference", "repeat", reference),
+    )
+    return tuple(Need(role=role, stage=stage, tree=tree, seed=run.seed, executed=True, subset=run.subset) for role, stage, tree in asked)
+
+
 def _run(role: Role, stage: Stage, tree: bytes, one: int, rotation: int) -> Need:
-    executed = role == "king" or stage != "filter"
+    executed = role != "challenger" or stage != "filter"
     return Need(role=role, stage=stage, tree=tree, seed=one, executed=executed, subset=stage_subset(stage, rotation))
 
 

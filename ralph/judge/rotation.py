@@ -1,9 +1,10 @@
 """What a change of documents asks for: which kept runs are scored again, what they replace, and what may be compared.
 
 Hidden documents differ by more than any gain, so numbers are compared on one subset only. When a rotation begins, every
-stored run that is still to be compared is scored again first: the king's pool, and the pairs of running contests. After a
-crown, and at each rotation, some runs of the king and of the king before him, on equal seeds, are also scored on shard
-``audit``, which decides nothing; what the crown has sealed is scored for the king alone.
+stored run that is still to be compared is scored again first: the king's pool, some runs of the king before him, and the pairs of
+running contests. After a crown, and at each rotation, some runs of both kings on equal seeds are also scored on shard ``audit``,
+which decides nothing; what the crown has sealed is scored for the king alone. The pools of kings further back are forgotten: whoever
+of them reigns again begins a new one.
 """
 
 import math
@@ -12,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from ralph.errors import CorruptStateError
-from ralph.protocol.lineage import Contest, KingRun, PairedRun, Throne
+from ralph.protocol.lineage import Contest, KingRun, PairedRun, Reign, Throne, TrialRun
 from ralph.protocol.measurement import Measurement, Role, Stage
 from ralph.protocol.pool import SHARDS, Subset
 from ralph.protocol.record import Record, WatchRow
 from ralph.protocol.rounds import begins_rotation, rotation_of
-from ralph.protocol.rules import HiddenRules
+from ralph.protocol.rules import HiddenRules, Rules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,39 +38,73 @@ class Kept:
 
 
 def stage_subset(stage: Stage, rotation: int) -> Subset:
-    """Return the documents that runs of a stage are scored on. A re-scored run has no documents of its own."""
-    if stage == "rescore":
-        raise ValueError("which documents a kept run is scored on again is not a matter of its stage")
+    """Return the documents that runs of a stage are scored on. A re-scored run and a repeat have none of their own."""
+    if stage in ("rescore", "repeat"):
+        raise ValueError(f"which documents a run of stage {stage} is scored on is not a matter of its stage")
     return Subset(shard="screen" if stage in ("screen", "filter") else "confirm", rotation=rotation)
 
 
-def kept_runs(throne: Throne, rules: HiddenRules, round_index: int) -> tuple[Kept, ...]:
-    """Return the kept runs that a round scores again: kings first, each once."""
-    rotation = rotation_of(rules, round_index)
-    found: list[Kept] = []
-    if rotation != throne.rotation:
-        found += [_of_king(throne, run, Subset(shard="confirm", rotation=rotation)) for run in throne.pool]
-        found += [_of_previous(throne, run, Subset(shard="confirm", rotation=rotation)) for run in throne.previous]
-        found += [_beside(throne, contest, run, rotation) for contest in throne.contests for run in contest.runs]
-    crowned = len(throne.lineage) > 1 and throne.king.crowned_round == round_index - 1
-    if throne.previous and (crowned or rotation != throne.rotation):
+def kept_runs(throne: Throne, rules: Rules, round_index: int) -> tuple[Kept, ...]:
+    """Return the kept runs that a round scores again: the king's first, then the former king's and the challengers', each once."""
+    hidden, rotation = rules.hidden, rotation_of(rules.hidden, round_index)
+    turns = rotation != throne.rotation
+    king: list[Kept] = []
+    former: list[Kept] = []
+    challengers: list[Kept] = []
+    if turns:
+        confirm = Subset(shard="confirm", rotation=rotation)
+        king += [_of_king(throne, run, confirm) for run in throne.pool]
+        king += [_beside(throne, contest, run, rotation) for contest in throne.contests for run in contest.runs]
+        former += [_of_former(throne, run, confirm) for run in canary_runs(throne, rules)]
+        challengers += [_of_challenger(contest, run, rotation) for contest in throne.contests for run in contest.runs]
+    crowned = throne.former is not None and throne.king.crowned_round == round_index - 1
+    if crowned or turns:
         audit = Subset(shard="audit", rotation=rotation)
-        found += [_of_king(throne, run, audit) for run in throne.pool[: len(throne.previous)]]
-        found += [_of_previous(throne, run, audit) for run in throne.previous]
+        pairs = watched(throne, hidden)
+        king += [_of_king(throne, own, audit) for own, _ in pairs]
+        former += [_of_former(throne, his, audit) for _, his in pairs]
     if crowned and throne.sealed_documents:
-        sealed = Subset(shard="confirm", rotation=rotation_of(rules, round_index - 1), crown=round_index - 1)
-        found += [_of_king(throne, run, sealed) for run in throne.pool[: rules.watched_runs]]
-    if rotation != throne.rotation:
-        found += [_of_challenger(contest, run, rotation) for contest in throne.contests for run in contest.runs]
-    return tuple({one.key: one for one in found}.values())
+        sealed = Subset(shard="confirm", rotation=rotation_of(hidden, round_index - 1), crown=round_index - 1)
+        king += [_of_king(throne, run, sealed) for run in throne.pool[: hidden.watched_runs]]
+    return tuple({one.key: one for one in (*king, *former, *challengers)}.values())
+
+
+def watched(throne: Throne, rules: HiddenRules) -> tuple[tuple[KingRun, KingRun], ...]:
+    """Return the king's and the former king's runs on equal seeds that are also scored on ``audit``."""
+    former = {run.seed: run for run in throne.former_runs}
+    return tuple((run, former[run.seed]) for run in throne.pool if run.seed in former)[: rules.watched_runs]
+
+
+def canary_runs(throne: Throne, rules: Rules) -> tuple[KingRun, ...]:
+    """Return the runs of the former king that are scored again at a rotation: his newest that crowned nobody, and those watched.
+
+    On probation all runs beside the king's are among them, because they are compared further.
+    """
+    crowned = crowning_seeds(throne)
+    honest = [run.seed for run in throne.former_runs if run.seed not in crowned]
+    chosen = {his.seed for _, his in watched(throne, rules.hidden)} | set(honest[-rules.canary.rotation_runs :])
+    if throne.king.standing == "probation":
+        chosen |= {run.seed for run in throne.king.trial}
+    return tuple(run for run in throne.former_runs if run.seed in chosen)
+
+
+def crowning_seeds(throne: Throne) -> frozenset[int]:
+    """Return the seeds of runs that crowned one of the two kings: whoever was lucky there still is on other documents."""
+    return frozenset(run.seed for run in (*throne.pool, *throne.former_runs) if run.environment is None)
 
 
 def _of_king(throne: Throne, run: KingRun, subset: Subset) -> Kept:
     return Kept(role="king", tree=throne.king.tree, seed=run.seed, weights=run.weights, subset=subset)
 
 
-def _of_previous(throne: Throne, run: KingRun, subset: Subset) -> Kept:
-    return Kept(role="king", tree=throne.lineage[-2].tree, seed=run.seed, weights=run.weights, subset=subset)
+def _of_former(throne: Throne, run: KingRun, subset: Subset) -> Kept:
+    return Kept(role="former", tree=_former(throne).tree, seed=run.seed, weights=run.weights, subset=subset)
+
+
+def _former(throne: Throne) -> Reign:
+    if throne.former is None:
+        raise _held("runs of a former king are kept, and there is none")
+    return throne.former
 
 
 def _beside(throne: Throne, contest: Contest, run: PairedRun, rotation: int) -> Kept:
@@ -84,9 +119,9 @@ def _of_challenger(contest: Contest, run: PairedRun, rotation: int) -> Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescored:
-    """The scores of kept runs in one round. None is a challenger that failed."""
+    """The kept runs that one round has scored again."""
 
-    values: Mapping[tuple[bytes, int, Subset], float | None] = field(default_factory=dict)
+    runs: Mapping[tuple[bytes, int, Subset], Measurement] = field(default_factory=dict)
 
     @staticmethod
     def of(measurements: Sequence[Measurement], wanted: Sequence[Kept]) -> "Rescored":
@@ -96,35 +131,28 @@ class Rescored:
             CorruptStateError: OPS-HOLD, one is missing, was not asked for, has other weights, or the king has no score.
         """
         known = {one.key: one for one in wanted}
-        values: dict[tuple[bytes, int, Subset], float | None] = {}
+        runs: dict[tuple[bytes, int, Subset], Measurement] = {}
         for item in measurements:
             if item.stage != "rescore":
                 continue
             kept = known.get((item.tree, item.seed, item.subset))
-            if kept is None or item.role != kept.role or item.executed or kept.key in values:
+            if kept is None or item.role != kept.role or item.executed or kept.key in runs:
                 raise _held(f"run {item.seed:016x} was scored again on {item.subset.key} without being due")
             if item.score is None and item.role == "king":
                 raise _held(f"run {item.seed:016x} of a king has no score on {item.subset.key}")
             if item.score is not None and item.weights != kept.weights:
                 raise _held(f"run {item.seed:016x} was scored again on {item.subset.key} with other weights than were kept")
-            values[kept.key] = None if item.score is None else item.score.val_bpb
-        missing = [one for one in wanted if one.key not in values]
+            runs[kept.key] = item
+        missing = [one for one in wanted if one.key not in runs]
         if missing:
             raise _held(f"{len(missing)} kept runs were not scored again, the first is {missing[0].seed:016x} on {missing[0].subset.key}")
-        return Rescored(values=values)
-
-    def _king(self, tree: bytes, run: KingRun, subset: Subset) -> KingRun:
-        value = self.values[tree, run.seed, subset]
-        if value is None:
-            raise _held(f"run {run.seed:016x} of a king has no score on {subset.key}")
-        return replace(run, val_bpb=value)
-
-    def _pair(self, king: bytes, contest: Contest, run: PairedRun, subset: Subset) -> PairedRun | None:
-        beside, own = self.values[king, run.seed, subset], self.values[contest.tree, run.seed, subset]
-        return None if beside is None or own is None else replace(run, challenger=own, king=beside)
+        return Rescored(runs=runs)
 
     def turned(self, throne: Throne, rotation: int) -> Throne:
-        """Return the state with all its values on the documents of ``rotation``. A failed challenger keeps no run; its case ends."""
+        """Return the state with all its values on the documents of ``rotation``.
+
+        A challenger or a former king that failed keeps no run; the challenger's case ends by that.
+        """
         if rotation == throne.rotation:
             return throne
         confirm = Subset(shard="confirm", rotation=rotation)
@@ -136,68 +164,111 @@ class Rescored:
         return replace(
             throne,
             rotation=rotation,
-            pool=tuple(self._king(throne.king.tree, run, confirm) for run in throne.pool),
-            previous=tuple(self._king(throne.lineage[-2].tree, run, confirm) for run in throne.previous),
+            lineage=tuple(self._reign(throne, reign, confirm) for reign in throne.lineage),
+            pool=self._pool(throne.king.tree, throne.pool, confirm),
             contests=tuple(contests),
         )
 
-    def watch(self, throne: Throne) -> tuple[WatchRow, ...]:
-        """Return the king beside the king before him on ``confirm`` and on ``audit``, or nothing where ``audit`` was not scored.
+    def watch(self, throne: Throne, rules: HiddenRules) -> tuple[WatchRow, ...]:
+        """Return the king beside the former king on ``confirm`` and on ``audit``, or nothing where ``audit`` was not scored.
 
         Args:
             throne: With its values on the documents of the round's rotation.
+            rules: How many runs are watched.
         """
-        audit = Subset(shard="audit", rotation=throne.rotation)
-        if not any(subset == audit for _, _, subset in self.values):
+        audit, confirm = Subset(shard="audit", rotation=throne.rotation), Subset(shard="confirm", rotation=throne.rotation)
+        seen = [
+            (on_confirm, tuple(pair))
+            for on_confirm in watched(throne, rules)
+            if len(pair := self._on_audit(throne, on_confirm, audit)) == len(on_confirm)
+        ]
+        if not seen:
             return ()
-        king, previous = throne.pool[: len(throne.previous)], throne.previous
-        own = [self._king(throne.king.tree, run, audit) for run in king]
-        old = [self._king(throne.lineage[-2].tree, run, audit) for run in previous]
-        confirm = Subset(shard="confirm", rotation=throne.rotation)
-        return _watched(throne, confirm, king, previous), _watched(throne, audit, own, old)
+        return _watched(throne, confirm, [one for one, _ in seen]), _watched(throne, audit, [one for _, one in seen])
+
+    def _value(self, tree: bytes, seed: int, subset: Subset) -> float | None:
+        found = self.runs.get((tree, seed, subset))
+        return None if found is None or found.score is None else found.score.val_bpb
+
+    def _pool(self, tree: bytes, pool: Sequence[KingRun], subset: Subset) -> tuple[KingRun, ...]:
+        values = [(run, self._value(tree, run.seed, subset)) for run in pool]
+        return tuple(replace(run, val_bpb=value) for run, value in values if value is not None)
+
+    def _pair(self, king: bytes, contest: Contest, run: PairedRun, subset: Subset) -> PairedRun | None:
+        beside, own = self._value(king, run.seed, subset), self._value(contest.tree, run.seed, subset)
+        return None if beside is None or own is None else replace(run, challenger=own, king=beside)
+
+    def _on_audit(self, throne: Throne, pair: tuple[KingRun, KingRun], audit: Subset) -> tuple[KingRun, ...]:
+        own, his = pair
+        return (*self._pool(throne.king.tree, [own], audit), *self._pool(_former(throne).tree, [his], audit))
+
+    def _reign(self, throne: Throne, reign: Reign, confirm: Subset) -> Reign:
+        """Return a reign with what it had on the new documents; of a king who was neither scored again nor reigns, nothing is left."""
+        if reign.kept is not None:
+            pool = self._pool(reign.tree, reign.kept.pool, confirm) if reign is throne.former else ()
+            return replace(reign, kept=replace(reign.kept, pool=pool))
+        if reign is throne.king and reign.standing == "probation":
+            return replace(reign, trial=tuple(self._trial(throne, run, confirm) for run in reign.trial))
+        return reign
+
+    def _trial(self, throne: Throne, run: TrialRun, confirm: Subset) -> TrialRun:
+        """Return a run on probation on the new documents. A side that failed in training stays failed."""
+        sides = ((throne.king.tree, run.king), (_former(throne).tree, run.former))
+        again = [None if value is None else self.runs.get((tree, run.seed, confirm)) for tree, value in sides]
+        if any(value is not None and found is None for (_, value), found in zip(sides, again, strict=True)):
+            raise _held(f"the run with seed {run.seed:016x} on probation was not kept")
+        king, former = (None if found is None or found.score is None else found.score.val_bpb for found in again)
+        evidence = [before if found is None else found.digest() for before, found in zip(run.evidence, again, strict=True)]
+        return TrialRun(seed=run.seed, king=king, former=former, evidence=(evidence[0], evidence[1]))
 
 
-def _watched(throne: Throne, subset: Subset, king: Sequence[KingRun], previous: Sequence[KingRun]) -> WatchRow:
-    gains = [old.val_bpb - new.val_bpb for old, new in zip(previous, king, strict=True)]
+def _watched(throne: Throne, subset: Subset, pairs: Sequence[tuple[KingRun, ...]]) -> WatchRow:
+    gains = [old.val_bpb - new.val_bpb for new, old in pairs]
     mean = math.fsum(gains) / len(gains)
     variance = math.fsum((one - mean) ** 2 for one in gains) / (len(gains) - 1) if len(gains) > 1 else 0.0
     return WatchRow(
         subset=subset,
         king=throne.king.tree,
-        previous=throne.lineage[-2].tree,
+        previous=_former(throne).tree,
         runs=len(gains),
         gain_bpb=mean,
         standard_error_bpb=math.sqrt(variance / len(gains)),
     )
 
 
-def turn(throne: Throne, measurements: Sequence[Measurement], rules: HiddenRules, round_index: int) -> tuple[Throne, Rescored]:
-    """Return the state before a round on the round's documents, and the scores of kept runs that put it there.
+def turn(throne: Throne, measurements: Sequence[Measurement], rules: Rules, round_index: int) -> tuple[Throne, Rescored]:
+    """Return the state before a round on the round's documents, and the kept runs that put it there.
 
     Raises:
         CorruptStateError: OPS-HOLD, as ``Rescored.of``.
     """
     rescored = Rescored.of(measurements, kept_runs(throne, rules, round_index))
-    return rescored.turned(throne, rotation_of(rules, round_index)), rescored
+    return rescored.turned(throne, rotation_of(rules.hidden, round_index)), rescored
 
 
 def check_subsets(measurements: Sequence[Measurement], rotation: int) -> None:
     """Refuse to decide on runs of other documents than the round's. Re-scored runs are checked by ``Rescored``.
 
+    What a doubt about the king calls for is scored where the doubtful run was.
+
     Raises:
         CorruptStateError: OPS-HOLD with the first such run.
     """
+    doubted = {item.seed: item.subset for item in measurements if item.role == "king" and item.stage not in ("repeat", "rescore")}
     for item in measurements:
-        if item.stage != "rescore" and item.subset != stage_subset(item.stage, rotation):
-            wanted = stage_subset(item.stage, rotation).key
-            detail = f"{item.role} run {item.seed:016x} of stage {item.stage} was scored on documents {item.subset.key}, not {wanted}"
+        if item.stage == "rescore":
+            continue
+        wanted = doubted.get(item.seed) if item.stage == "repeat" or item.role == "reference" else stage_subset(item.stage, rotation)
+        if item.subset != wanted:
+            name = "those of a run of the king" if wanted is None else wanted.key
+            detail = f"{item.role} run {item.seed:016x} of stage {item.stage} was scored on documents {item.subset.key}, not {name}"
             raise _held(f"{detail}; numbers of different documents are never compared")
 
 
 def ended(records: Sequence[Record], rules: HiddenRules, round_index: int) -> tuple[Subset, ...]:
     """Return the subsets that are over when a round begins, and are opened in its Record.
 
-    A rotation's documents end with it; what a crown sealed ends with the rotation in which that king is dethroned.
+    A rotation's documents end with it; what a crown sealed ends with the rotation in which that king is first taken off the throne.
 
     Args:
         records: Every Record before ``round_index``, oldest first.
@@ -207,11 +278,11 @@ def ended(records: Sequence[Record], rules: HiddenRules, round_index: int) -> tu
     if round_index == 0 or not begins_rotation(rules, round_index):
         return ()
     over = rotation_of(rules, round_index) - 1
-    crowns = [record for record in records[:round_index] if record.crown is not None]
+    changes = [record for record in records[:round_index] if record.crown is not None or record.demotion is not None]
     sealed = [
         Subset(shard="confirm", rotation=rotation_of(rules, crowned.round), crown=crowned.round)
-        for crowned, dethroned in pairwise(crowns)
-        if rotation_of(rules, dethroned.round) == over and crowned.crown is not None and crowned.crown.sealed_documents
+        for crowned, fell in pairwise(changes)
+        if rotation_of(rules, fell.round) == over and crowned.crown is not None and crowned.crown.sealed_documents
     ]
     return (*(Subset(shard=name, rotation=over) for name in SHARDS), *sealed)
 

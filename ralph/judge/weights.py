@@ -1,12 +1,14 @@
 """Weights: one pure function of the lineage and a metagraph snapshot.
 
-The king earns a decaying share; until his probation runs are in, most of it stays with the king before
-him. What is not earned goes to the lineage as royalty in proportion to each ancestor's gain. The pay
-for informative failures does not exist yet, so its tenth is royalty as well.
+The king earns a share that falls from his crown on; until his probation is over, most of it stays with the king before him, and for good
+if he is demoted. A restored king earns again what he would have, had nobody interrupted him. What is not earned goes to the main line as
+royalty in proportion to published gains, which are those of runs after the crown. Who was demoted is paid nothing. The pay for
+informative failures does not exist yet, so its tenth is royalty as well.
 """
 
 from collections.abc import Mapping
 
+from ralph.judge.succession import on_probation
 from ralph.protocol.lineage import Throne
 from ralph.protocol.rules import EmissionRules, Rules
 
@@ -16,17 +18,16 @@ WEIGHT_SCALE = 65_535
 def shares(throne: Throne, rules: Rules, *, owner: str) -> dict[str, float]:
     """Return hotkey -> share of the emission before anybody has left the subnet. The shares sum to 1."""
     emission = rules.emission
-    crowned = throne.lineage[1:]
-    if not crowned:
+    king, former = throne.king, throne.former
+    if former is None:
         return {owner: 1.0}
-    king = throne.king
     earned = emission.king_share * emission.decay_per_round ** (throne.round_index - king.crowned_round)
-    vested = 1.0 if throne.king_runs >= rules.crown.pool_runs + rules.crown.probation_runs else emission.probation_share
-    previous = throne.lineage[-2].hotkey or owner
+    vested = emission.probation_share if on_probation(throne) else 1.0
+    previous = former.hotkey or owner
     paid: dict[str, float] = {}
     _add(paid, king.hotkey, earned * vested)
     _add(paid, previous, earned * (1.0 - vested))
-    for hotkey, part in _royalties(throne, emission).items():
+    for hotkey, part in _royalties(throne, emission, nobody=previous).items():
         _add(paid, hotkey, (1.0 - earned) * part)
     return paid
 
@@ -52,14 +53,16 @@ def weights(throne: Throne, rules: Rules, *, owner: str, registered: frozenset[s
     return {hotkey: value for hotkey, value in floor.items() if value > 0}
 
 
-def _royalties(throne: Throne, emission: EmissionRules) -> dict[str, float]:
-    ancestors = throne.lineage[1:][-emission.royalty_generations :]
-    total = sum(max(0.0, reign.gain_bpb) for reign in ancestors)
+def _royalties(throne: Throne, emission: EmissionRules, *, nobody: str) -> dict[str, float]:
+    """Return each one's part of the royalty. While no gain of the main line is published, all of it is ``nobody``'s."""
+    ancestors = throne.main_line[1:][-emission.royalty_generations :]
+    gains = [(reign.hotkey, max(0.0, reign.published_gain_bpb or 0.0)) for reign in ancestors]
+    total = sum(gain for _, gain in gains)
     if total <= 0:
-        return {throne.king.hotkey: 1.0}
+        return {nobody: 1.0}
     parts: dict[str, float] = {}
-    for reign in ancestors:
-        _add(parts, reign.hotkey, max(0.0, reign.gain_bpb) / total)
+    for hotkey, gain in gains:
+        _add(parts, hotkey, gain / total)
     return parts
 
 

@@ -9,9 +9,12 @@ from ralph.protocol.canonical import U64, Canonical, Digest, Real, digest
 from ralph.protocol.pool import Subset
 from ralph.protocol.rules import GuardKind
 
-Role = Literal["king", "challenger"]
-Stage = Literal["pool", "screen", "filter", "proof", "rescore"]
-"""``rescore``: weights that were kept from an earlier run, scored on other documents."""
+Role = Literal["king", "challenger", "former", "reference"]
+"""``former``: the king before the reigning one. ``reference``: the genesis recipe, which tells a king's fault from the machine's."""
+Stage = Literal["pool", "screen", "filter", "proof", "probation", "canary", "repeat", "rescore"]
+"""``probation``: after a crown, the new king beside the old one. ``canary``: a run of the reign trained again, and the reference on the
+seed of a run in doubt. ``repeat``: once more on such a seed. ``rescore``: weights that were kept from an earlier run, scored on other
+documents."""
 MAX_EXACT_BYTES = 1 << 28
 SET_TAG = "recipe-net/measurement-set/v1"
 
@@ -115,11 +118,16 @@ class Measurement(Canonical):
     score: Score | None
     failure: Failure | None
     tasks: tuple[TaskValue, ...] = ()
-    """Of a proof run, where the Rules guard tasks; empty everywhere else."""
+    """Where the Rules guard tasks and ``sits_exams`` says so; empty everywhere else."""
     guards: tuple[GuardRow, ...] = ()
     """Of the last proof run of a contest in this round; empty everywhere else."""
     document_error: Real | None = None
     """Beside the guards: standard error over documents of challenger less king, mean of this round's proof runs, in bpb."""
+
+
+def sits_exams(role: Role, stage: Stage, subset: Subset) -> bool:
+    """Return whether a run is examined on guarded tasks: proof runs, and the king's repeats, one of which may stand in for a proof run."""
+    return stage == "proof" or (role == "king" and stage == "repeat" and subset.shard == "confirm")
 
 
 class SignedMeasurement(Canonical):

@@ -12,6 +12,7 @@ from ralph.protocol.canonical import U64, Canonical, Digest
 from ralph.protocol.data import HIDDEN_FRACTION, VALIDATION_FRACTION
 from ralph.protocol.rules import (
     BundleRules,
+    CanaryRules,
     CrownRules,
     DataRules,
     EmissionRules,
@@ -146,6 +147,20 @@ DEVNET_EXAM = ExamRules(
 )
 """Margins for about a hundred items and four runs: at these scales most answers are guesses, and what two equally good models differ by is
 some hundredths."""
+DEVNET_CANARY = CanaryRules(
+    probation_per_round=2,
+    probation_minimum=6,
+    probation_level=0.99,
+    probation_failures=2,
+    rotation_minimum=8,
+    rotation_runs=16,
+    rotation_margin_sigmas=0.75,
+    rotation_level=0.9998,
+    replay_rounds=4,
+    executors=1,
+)
+"""Demotion at devnet size: roll-back from six runs a side on, where the full rule has sixteen, and one validator. Sixteen kept runs are the
+eight beside which the king vested and eight of the reign before."""
 
 
 def devnet_rules(
@@ -183,6 +198,7 @@ def devnet_rules(
         crown=DEVNET_CROWN,
         guards=GuardRules(sources=tuple(sorted(sources)), source_margin_sigmas=1.0, min_documents=48, level=0.95, resamples=2000),
         exam=DEVNET_EXAM,
+        canary=DEVNET_CANARY,
         emission=EmissionRules(king_share=0.9, probation_share=0.25, decay_per_round=0.99, royalty_generations=8),
         announcements_per_coldkey=2,
         defer_limit=3,

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     RUN_BUDGET = "RUN-BUDGET"
     RUN_CRASH = "RUN-CRASH"
     RUN_NUMERIC = "RUN-NUMERIC"
+    RUN_KING = "RUN-KING"
     FRD_CLAIM = "FRD-CLAIM"
     FRD_REPLAY = "FRD-REPLAY"
     FRD_CHAIN = "FRD-CHAIN"
@@ -57,6 +58,10 @@ class Reason(StrEnum):
     OPN_MISSING = "OPN-MISSING"
     OPN_LATE = "OPN-LATE"
     OPN_EARLY = "OPN-EARLY"
+    STA_ROLLBACK = "STA-ROLLBACK"
+    STA_UNSTABLE = "STA-UNSTABLE"
+    STA_CANARY = "STA-CANARY"
+    STA_DEMOTED = "STA-DEMOTED"
     OPS_INFRA = "OPS-INFRA"
     OPS_HOLD = "OPS-HOLD"
     OPS_NUMERIC = "OPS-NUMERIC"
@@ -127,6 +132,11 @@ _TABLE: tuple[tuple[Reason, str, str], ...] = (
         "The model's losses come out differently every time, on a machine where the king's repeat.",
         "Draw nothing at random and keep nothing from one request to the next while the model is evaluated.",
     ),
+    (
+        Reason.RUN_KING,
+        "The king's run fails, or does not repeat, on machines where the reference recipe's does.",
+        "Make the recipe independent of machine, time and what it ran before; the king before reigns again.",
+    ),
     (Reason.FRD_CLAIM, "The model claims losses that it cannot reproduce from prefixes alone.", "A model must be causal: a logit may depend on no later token and on no other row."),
     (Reason.FRD_REPLAY, "A re-run of the claimed run gave another result.", "Submit only runs that the host made with the announced patch and seed."),
     (Reason.FRD_CHAIN, "The transcript is not one unbroken chain over the plan.", "Submit the transcript as the host wrote it."),
@@ -149,6 +159,10 @@ _TABLE: tuple[tuple[Reason, str, str], ...] = (
     (Reason.OPN_MISSING, "Documents are over and were not opened in the round in which they had to be.", OPENED),
     (Reason.OPN_LATE, "Documents were opened in a later round than that in which they had to be.", OPENED),
     (Reason.OPN_EARLY, "Documents were opened while they were still scored.", OPENED),
+    (Reason.STA_ROLLBACK, "The king is worse than the king before on runs made after the crown.", "Nothing to do: the king before reigns again; improve on him."),
+    (Reason.STA_UNSTABLE, "The king failed more often than the king before on runs made after the crown.", "Make every seed train; the king before reigns again."),
+    (Reason.STA_CANARY, "The king is much worse than the king before on documents that were drawn after the crown.", "Nothing to do: the king before reigns again; improve on him."),
+    (Reason.STA_DEMOTED, "The king that this was compared with is demoted.", "Announce the change again, on the restored king; nothing is held against it."),
     (Reason.OPS_INFRA, "Something on the judging side failed.", "Nothing to do: it is retried and costs you nothing."),
     (Reason.OPS_HOLD, "The judges doubt themselves and keep paying the last verified king.", "Nothing to do: the operator is told."),
     (Reason.OPS_NUMERIC, "Two honest computations disagreed beyond the tolerance.", "Nothing to do: it is measured again."),

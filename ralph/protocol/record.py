@@ -143,6 +143,25 @@ class OpeningRow(Canonical):
     """Store key of the ExactScores."""
 
 
+class DemotionRow(Canonical):
+    """A king taken off the throne, and the king before him put back."""
+
+    TAG: ClassVar[str] = "recipe-net/demotion-row/v1"
+
+    tree: Digest
+    hotkey: ShortText
+    restored: Digest
+    """Tree of the king that reigns again."""
+    restored_hotkey: ShortText
+    """Empty for the genesis recipe."""
+    reason: ShortText
+    detail: Text
+    evidence: tuple[Digest, ...]
+    """The Measurements that it rests on, of this Record and of earlier ones."""
+    tag: ShortText
+    """Of the release that restores the tree."""
+
+
 class Record(Canonical):
     """The account of one round."""
 
@@ -161,6 +180,7 @@ class Record(Canonical):
     measurements: tuple[SignedMeasurement, ...]
     outcomes: tuple[OutcomeRow, ...]
     crown: CrownRow | None
+    demotion: DemotionRow | None
     hidden: Digest
     """Digest of the PoolCommitment that this rotation's documents were drawn from."""
     watch: tuple[WatchRow, ...]

@@ -203,6 +203,7 @@ class CrownRules(Canonical):
     """2 x the error budget of a reign: entry j spends alpha_reign / ((j + 1)(j + 2))."""
     minimum_gain_sigmas: Real
     probation_runs: U64
+    """Runs after the crown, of the king and of the king before, with which probation ends."""
     max_cases_per_round: U64
 
 
@@ -287,6 +288,33 @@ class ExamRules(Canonical):
     """Of accuracies and bits per byte in a Measurement."""
 
 
+class CanaryRules(Canonical):
+    """When a king is demoted and the king before him restored."""
+
+    TAG: ClassVar[str] = "recipe-net/rules/canary/v1"
+
+    probation_per_round: U64
+    """Seeds a round on which a king on probation and the king before him are run beside each other."""
+    probation_minimum: U64
+    """Scored runs a side from which a roll-back is decided."""
+    probation_level: Real
+    """Confidence of the upper Welch bound of the gain; below zero means roll back."""
+    probation_failures: Annotated[U64, Field(ge=1)]
+    """Failed runs on probation that mean roll back where the king before failed more rarely."""
+    rotation_minimum: U64
+    """Stored runs a side without which new documents decide nothing."""
+    rotation_runs: U64
+    """Newest runs of the king before that are scored again when documents change; his others are forgotten."""
+    rotation_margin_sigmas: Real
+    """Loss against the king before, on documents drawn after the crown, from which a regression is material."""
+    rotation_level: Real
+    """Confidence of the upper Welch bound of that gain."""
+    replay_rounds: U64
+    """Every so many rounds one run of the reign is trained again and must repeat; 0 for never."""
+    executors: Annotated[U64, Field(ge=1)]
+    """Validators that must each have seen a king fail while the reference holds."""
+
+
 class EmissionRules(Canonical):
     """Who is paid what. Shares of one emission, decimals that sum to 1 where they split something."""
 
@@ -320,6 +348,7 @@ class Rules(Canonical):
     crown: CrownRules
     guards: GuardRules
     exam: ExamRules
+    canary: CanaryRules
     emission: EmissionRules
     announcements_per_coldkey: U64
     defer_limit: U64

@@ -1,9 +1,9 @@
-"""The lineage: a bare repository with one commit and one release tag per king.
+"""The lineage: a bare repository with one commit and one release tag for each crown and each restoration of an earlier king.
 
 Contents are read with ``cat-file``, never checked out. Every git process goes through ``plumbing.py``; GitPython is not
 used because it hands the operator's whole environment on to git and reads part of it itself.
 
-``crown`` may be killed at any point and called again with the same arguments. Objects come first, and nothing refers to
+``crown`` and ``restore`` may be killed at any point and called again with the same arguments. Objects come first, and nothing refers to
 them until the tree that was committed has been read back and found to be the judged one; then branch and tag move in
 one transaction. What a kill leaves behind is either unreachable objects or a missing branch or tag, and all of it heals
 on the next call because commit and tag are pure functions of the arguments. A release that would differ is never overwritten.
@@ -21,7 +21,21 @@ from pathlib import Path
 
 from ralph.errors import ConfigurationError, CorruptStateError, InfrastructureError
 from ralph.protocol.patch import RecipeTree
-from ralph.repository.lineage import FIRST_TAG, Crown, CrownFacts, commit_of, message_of, next_tag, parse, tag_of, version
+from ralph.repository.lineage import (
+    FIRST_TAG,
+    VALIDATOR,
+    Crown,
+    CrownFacts,
+    Facts,
+    RestorationFacts,
+    commit_of,
+    message_of,
+    next_tag,
+    parse,
+    restored_tag,
+    tag_of,
+    version,
+)
 from ralph.repository.plumbing import GitDirectory
 
 logger = logging.getLogger(__name__)
@@ -126,7 +140,7 @@ class RecipeRepository:
             self._heal(writer)
             lineage = self.lineage()
             for crown in lineage:
-                if crown.facts is not None and crown.facts.announcement == facts.announcement:
+                if isinstance(crown.facts, CrownFacts) and crown.facts.announcement == facts.announcement:
                     if (crown.facts, crown.tree) != (facts, tree.digest()):
                         raise CorruptStateError(
                             f"announcement {facts.announcement.hex()} is already crowned as {crown.tag} with other facts"
@@ -141,9 +155,34 @@ class RecipeRepository:
         logger.info("crowned %s: commit %s, announcement %s", tag, commit, facts.announcement.hex())
         return tag
 
-    def _commit(
-        self, writer: GitDirectory, tree: RecipeTree, tag: str, facts: CrownFacts | None, *, author: str, when: int, parent: str | None
-    ) -> str:
+    def restore(self, facts: RestorationFacts) -> str:
+        """Commit the tree of an earlier king as the king's again and return its release tag. Idempotent: each Record restores once.
+
+        Raises:
+            CorruptStateError: The king is not the one that the facts demote, the restored tree was never king, or what is stored is
+                another tree. Nothing was changed.
+            InfrastructureError: Another process is writing, or git or the disk failed.
+        """
+        with self._writing() as writer:
+            self._heal(writer)
+            lineage = self.lineage()
+            done = next((one for one in lineage if isinstance(one.facts, RestorationFacts) and one.facts.record == facts.record), None)
+            if done is not None and done.facts != facts:
+                raise CorruptStateError(f"record {facts.record.hex()} already restored {done.tag} with other facts")
+            if done is not None:
+                return done.tag
+            king, before = lineage[-1], next((one for one in reversed(lineage) if one.tree == facts.restored), None)
+            if king.tree != facts.demoted or before is None:
+                raise CorruptStateError(
+                    f"the king's tree is {king.tree.hex()}, not {facts.demoted.hex()}, or the restored one was never king"
+                )
+            tree, tag = _verified(writer, before.commit, facts.restored), restored_tag(king.tag)
+            commit = self._commit(writer, tree, tag, facts, author=VALIDATOR, when=facts.when, parent=king.commit)
+            self._publish(writer, self._crown(commit), king)
+        logger.warning("restored %s as %s: commit %s, record %s", before.tag, tag, commit, facts.record.hex())
+        return tag
+
+    def _commit(self, writer: GitDirectory, tree: RecipeTree, tag: str, facts: Facts, *, author: str, when: int, parent: str | None) -> str:
         """Write blobs, tree and commit, read the tree back, and return the commit that nothing refers to yet."""
         git_tree = writer.write_tree(tree)
         _verified(writer, git_tree, tree.digest())

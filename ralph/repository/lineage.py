@@ -1,7 +1,7 @@
-"""What a crown says of itself: its facts, its commit, its release notes.
+"""What a release says of itself: its facts, its commit, its release notes. A release is a crown, or the tree of an earlier king restored.
 
-A crown commit is a pure function of the facts, the judged tree and the commit before it: names and dates are given,
-never taken from the machine, so every validator that crowns the same case makes the same commit and the same tag.
+A commit is a pure function of the facts, the judged tree and the commit before it: names and dates are given,
+never taken from the machine, so every validator that decides the same makes the same commit and the same tag.
 It is written and read in one strict form; whatever does not read back to the same bytes is not ours.
 
 The sentence that describes the change was written by a miner. It is cut to one line of printable ASCII (what
@@ -33,6 +33,14 @@ _CROWN = re.compile(
     rf"Parent: (?P<parent>{_DIGEST})\nRecord: (?P<record>{_DIGEST})\nTree: (?P<tree>{_DIGEST})\n",
     re.ASCII,
 )
+_RESTORATION = re.compile(
+    rf"(?P<tag>{_TAG.pattern}): restores an earlier king\n\n"
+    rf"Round: (?P<round>[0-9]{{1,19}})\nDemoted: (?P<demoted>{_DIGEST})\nReason: (?P<reason>[A-Z]{{3}}-[A-Z]{{2,16}})\n"
+    rf"Record: (?P<record>{_DIGEST})\nTree: (?P<tree>{_DIGEST})\n",
+    re.ASCII,
+)
+VALIDATOR = "validator"
+"""Author of a restoration: no miner made it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,17 +77,48 @@ class CrownFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RestorationFacts:
+    """Why an earlier tree is the king's again, from the published Record.
+
+    Args:
+        round: The round that decided.
+        demoted: Tree digest of the king that was demoted.
+        restored: Tree digest of the king before.
+        reason: Reason code of the demotion.
+        record: Digest of the Record; a lineage holds each at most once.
+        when: Unix seconds of the deciding block.
+    """
+
+    round: int
+    demoted: bytes
+    restored: bytes
+    reason: str
+    record: bytes
+    when: int
+
+    def __post_init__(self) -> None:
+        if not all(len(value) == 32 for value in (self.demoted, self.restored, self.record)):
+            raise ValueError("a digest has 32 bytes")
+        if not re.fullmatch(r"[A-Z]{3}-[A-Z]{2,16}", self.reason) or not 0 <= self.when < 2**40 or self.round < 0:
+            raise ValueError(f"not a reason, a date and a round: {self.reason[:80]!a}, {self.when}, {self.round}")
+
+
+Facts = CrownFacts | RestorationFacts | None
+"""Why there is a commit; None for the first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Crown:
-    """One commit of the lineage.
+    """One commit of the lineage: a crown, or the tree of an earlier king restored.
 
     Args:
         tag: The release, ``recipe-vX.Y.Z``.
         commit: Its git id.
         tree: Digest of its RecipeTree.
-        author: Whose name it bears: the miner's hotkey, or whoever made the first one.
+        author: Whose name it bears: the miner's hotkey, "validator" on a restoration, or whoever made the first one.
         when: Unix seconds.
-        parent_commit: Git id of the king before it; None for the first.
-        facts: Why it was crowned; None for the first.
+        parent_commit: Git id of the commit before it; None for the first.
+        facts: Why it is there.
     """
 
     tag: str
@@ -88,13 +127,19 @@ class Crown:
     author: str
     when: int
     parent_commit: str | None
-    facts: CrownFacts | None
+    facts: Facts
 
 
 def next_tag(tag: str) -> str:
     """Return the tag of the next crown: the minor version grows by one."""
     major, minor, _ = version(tag)
     return f"recipe-v{major}.{minor + 1}.0"
+
+
+def restored_tag(tag: str) -> str:
+    """Return the tag of a restoration after ``tag``: the third number grows by one."""
+    major, minor, patch = version(tag)
+    return f"recipe-v{major}.{minor}.{patch + 1}"
 
 
 def version(tag: str) -> tuple[int, int, int]:
@@ -111,11 +156,19 @@ def one_line(text: str) -> str:
     return " ".join(printable.split())[:MAX_CHANGE_LENGTH].strip() or "no description"
 
 
-def message_of(tag: str, tree: bytes, facts: CrownFacts | None) -> str:
+def message_of(tag: str, tree: bytes, facts: Facts) -> str:
     """Return the commit message: what changed in one line, then the trailers."""
     if facts is None:
         return f"{tag}: genesis\n\nTree: {tree.hex()}\n"
-    trailers = (
+    if isinstance(facts, RestorationFacts):
+        return f"{tag}: restores an earlier king\n\n" + _trailers(
+            ("Round", str(facts.round)),
+            ("Demoted", facts.demoted.hex()),
+            ("Reason", facts.reason),
+            ("Record", facts.record.hex()),
+            ("Tree", tree.hex()),
+        )
+    return f"{tag}: {facts.change}\n\n" + _trailers(
         ("Round", str(facts.round)),
         ("Announcement", facts.announcement.hex()),
         ("Hotkey", facts.hotkey),
@@ -124,7 +177,10 @@ def message_of(tag: str, tree: bytes, facts: CrownFacts | None) -> str:
         ("Record", facts.record.hex()),
         ("Tree", tree.hex()),
     )
-    return f"{tag}: {facts.change}\n\n" + "".join(f"{name}: {value}\n" for name, value in trailers)
+
+
+def _trailers(*trailers: tuple[str, str]) -> str:
+    return "".join(f"{name}: {value}\n" for name, value in trailers)
 
 
 def commit_of(git_tree: str, parent: str | None, message: str, *, author: str, when: int) -> str:
@@ -152,31 +208,43 @@ def parse(commit: str, content: bytes) -> Crown:
     message, when, parent = text[header.end() :], int(header["when"]), header["parent"]
     tag, tree, facts = _parse_message(commit, message, when=when, first=parent is None)
     exact = commit_of(header["tree"], parent, message_of(tag, tree, facts), author=header["author"], when=when)
-    if exact.encode() != content or (facts is not None and facts.hotkey != header["author"]):
+    author = header["author"] if facts is None else VALIDATOR if isinstance(facts, RestorationFacts) else facts.hotkey
+    if exact.encode() != content or author != header["author"]:
         raise CorruptStateError(f"commit {commit} is not in its canonical form")
     return Crown(tag=tag, commit=commit, tree=tree, author=header["author"], when=when, parent_commit=parent, facts=facts)
 
 
-def _parse_message(commit: str, message: str, *, when: int, first: bool) -> tuple[str, bytes, CrownFacts | None]:
-    match = (_GENESIS if first else _CROWN).fullmatch(message)
+def _parse_message(commit: str, message: str, *, when: int, first: bool) -> tuple[str, bytes, Facts]:
+    match = _GENESIS.fullmatch(message) if first else _CROWN.fullmatch(message) or _RESTORATION.fullmatch(message)
     if match is None:
         raise CorruptStateError(f"the message of commit {commit} is not that of a crown: {message[:80]!a}")
-    if first:
-        return match["tag"], bytes.fromhex(match["tree"]), None
     try:
-        facts = CrownFacts(
-            round=int(match["round"]),
-            announcement=bytes.fromhex(match["announcement"]),
-            hotkey=match["hotkey"],
-            gain_bpb=float(match["gain"]),
-            parent=bytes.fromhex(match["parent"]),
-            record=bytes.fromhex(match["record"]),
-            change=match["change"],
-            when=when,
-        )
+        facts = None if first else _facts(match, when)
     except ValueError as error:
         raise CorruptStateError(f"the message of commit {commit} holds an impossible value: {error}") from error
     return match["tag"], bytes.fromhex(match["tree"]), facts
+
+
+def _facts(match: re.Match[str], when: int) -> Facts:
+    if match.re is _RESTORATION:
+        return RestorationFacts(
+            round=int(match["round"]),
+            demoted=bytes.fromhex(match["demoted"]),
+            restored=bytes.fromhex(match["tree"]),
+            reason=match["reason"],
+            record=bytes.fromhex(match["record"]),
+            when=when,
+        )
+    return CrownFacts(
+        round=int(match["round"]),
+        announcement=bytes.fromhex(match["announcement"]),
+        hotkey=match["hotkey"],
+        gain_bpb=float(match["gain"]),
+        parent=bytes.fromhex(match["parent"]),
+        record=bytes.fromhex(match["record"]),
+        change=match["change"],
+        when=when,
+    )
 
 
 def release_notes(crown: Crown, previous: str | None) -> str:
@@ -190,6 +258,8 @@ def release_notes(crown: Crown, previous: str | None) -> str:
     if crown.facts is None:
         lines += ["The recipe that the lineage begins with.", "", f"- Tree: `{crown.tree.hex()}`"]
         return "\n".join(lines) + "\n"
+    if isinstance(crown.facts, RestorationFacts):
+        return "\n".join([*lines, *_restoration_notes(crown, crown.facts, previous)]) + "\n"
     facts = crown.facts
     lines += [
         f"> {_escape(facts.change)}",
@@ -206,6 +276,22 @@ def release_notes(crown: Crown, previous: str | None) -> str:
         f"What changed: `git diff {previous} {crown.tag}`",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _restoration_notes(crown: Crown, facts: RestorationFacts, previous: str | None) -> list[str]:
+    return [
+        f"The recipe of an earlier king again: the king of {previous} is demoted.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| Reason | {facts.reason} |",
+        f"| Round | {facts.round} |",
+        f"| Demoted tree | `{facts.demoted.hex()}` |",
+        f"| Record | `{facts.record.hex()}` |",
+        f"| Tree | `{crown.tree.hex()}` |",
+        "",
+        f"What changed: `git diff {previous} {crown.tag}`",
+    ]
 
 
 def _escape(text: str) -> str:

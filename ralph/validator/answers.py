@@ -9,6 +9,7 @@ from ralph.evaluate.core22.examining import Examined, Graded, Kept
 from ralph.interfaces import BundleStore
 from ralph.judge.plan import Need
 from ralph.protocol.canonical import decode, encode
+from ralph.protocol.measurement import sits_exams
 from ralph.records.events import EventTable
 
 RUN, KING = "proof-answers", "king-answers"
@@ -23,8 +24,8 @@ class Answers:
     private: BundleStore
 
     def keep(self, need: Need, examined: Sequence[Examined]) -> None:
-        """Remember what a proof run, the king's or a challenger's, answered; a second time nothing changes."""
-        if need.stage != "proof" or self.events.get(RUN, _name(need.tree, need.seed)) is not None:
+        """Remember what an examined run, the king's or a challenger's, answered; a second time nothing changes."""
+        if not sits_exams(need.role, need.stage, need.subset) or self.events.get(RUN, _name(need.tree, need.seed)) is not None:
             return
         for one in examined if need.role == "king" else ():
             key = f"{need.tree.hex()}/{one.examination.name}"

@@ -35,16 +35,26 @@ class DocumentLosses:
 
     private: BundleStore
 
-    def keep(self, need: Need, document_nats: Floats) -> None:
-        """Remember float64[N] in nats. The same run on the same documents has the same losses, so a repeat changes nothing."""
-        self.private.put_named(f"{FOLDER}/{need.exam}", np.ascontiguousarray(document_nats, "<f8").tobytes())
+    def keep(self, need: Need, weights: bytes | None, document_nats: Floats) -> None:
+        """Remember float64[N] in nats, under the run and under its weights.
 
-    def find(self, exam: str) -> Floats | None:
-        """Return what a run lost on each document, or None where it has no score."""
+        A run that is made again on the same documents may give other weights: under the run the first losses stay.
+        """
+        data = np.ascontiguousarray(document_nats, "<f8").tobytes()
+        self.private.put_named(_name(need.exam, weights), data)
+        if self.find(need.exam) is None:
+            self.private.put_named(_name(need.exam, None), data)
+
+    def find(self, exam: str, weights: bytes | None = None) -> Floats | None:
+        """Return what a run lost on each document, that with some weights or the first; None where it has no score."""
         try:
-            return np.frombuffer(self.private.get_named(f"{FOLDER}/{exam}", limit=MAX_DOCUMENT_BYTES), "<f8")
+            return np.frombuffer(self.private.get_named(_name(exam, weights), limit=MAX_DOCUMENT_BYTES), "<f8")
         except StoreUnavailable:
             return None
+
+
+def _name(exam: str, weights: bytes | None) -> str:
+    return f"{FOLDER}/{exam}" if weights is None else f"{FOLDER}/{exam}/{weights.hex()[:16]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

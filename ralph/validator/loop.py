@@ -51,12 +51,13 @@ class Validator:
         logger.info("resuming: %d rounds published, %d recorded", len(self._history.entries), recorded)
 
     async def _settle(self) -> None:
-        """Do what follows from the newest published Record: the crown, the weights, the end of its round."""
+        """Do what follows from the newest published Record: the crown or the demotion, the weights, the end of its round."""
         if not self._history.entries:
             return
         signed = self._history.entries[-1].signed
         blocks = window(self._services.profile.rules.rounds, signed.record.round)
         self._registrar.crown(signed, blocks)
+        self._registrar.demote(signed, blocks)
         await self._registrar.reconcile_weights()
         await reach(self._services.chain, blocks.end)
 

@@ -6,7 +6,7 @@ The list of work is a pure function of the accepted cases, the throne and the be
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,7 +24,7 @@ from ralph.interfaces import Sandbox
 from ralph.judge.plan import Need
 from ralph.protocol.announcement import Environment
 from ralph.protocol.canonical import blob_digest
-from ralph.protocol.measurement import Failure, Measurement
+from ralph.protocol.measurement import Failure, Measurement, sits_exams
 from ralph.protocol.patch import RecipeTree
 from ralph.protocol.pool import Subset
 from ralph.protocol.reasons import Reason
@@ -166,9 +166,9 @@ class Bench:
         return claiming.collect(run.channel.claim, self.hidden[need.subset], batch_rows=batch_rows, key=key, scratch=self.scratch)
 
     def _examined(self, need: Need, model: Model) -> tuple[Examined, ...]:
-        """Examine a proof run, in sandboxes that see no hidden text."""
+        """Examine a run where that is due, in sandboxes that see no hidden text."""
         found = []
-        for one in self.examinations if need.stage == "proof" else ():
+        for one in self.examinations if sits_exams(need.role, need.stage, need.subset) else ():
 
             def key(purpose: str) -> bytes:
                 return draw(beacon=self.beacon_two, purpose=purpose, subject=need.subject())
@@ -297,3 +297,23 @@ def share_over_tau(records: Iterable[Record], king: bytes) -> float:
     scores = [one.score for one in measured if one.role == "king" and one.tree == king and one.score is not None]
     probed = sum(score.cells for score in scores)
     return sum(score.exceedances for score in scores) / probed if probed else 0.0
+
+
+def king_run(bench: Bench, work: Work, tries: int, *, reference: RecipeTree) -> Measured:
+    """Measure the king, or what a doubt about him calls for.
+
+    What looks like our failure and meets him in every attempt is a failure of his where the reference recipe is measured on the same seed.
+
+    Raises:
+        InfrastructureError: Ours, and the reference's as well.
+    """
+    try:
+        return retried(bench, work, tries, king_ran=False)
+    except InfrastructureError as error:
+        reason = BLAME.get(error.code)
+        if reason is None or work.need.role != "king" or work.weights is not None or work.tree.digest() == reference.digest():
+            raise
+        need = replace(work.need, role="reference", stage="canary", tree=reference.digest())
+        if retried(bench, Work(need=need, tree=reference, weights=None), tries, king_ran=False).measurement.score is None:
+            raise
+        return bench.failed(work.need, Failure(reason=reason, detail=f"in {tries} of {tries} attempts: {error.detail}"[:200]))

@@ -43,7 +43,7 @@ class Openings:
     def _scores(self, subset: Subset) -> Iterator[ExactScore]:
         size = int(self.hidden.rows(subset).byte_counts.sum())
         for measurement in scored(self.records, subset):
-            nats = self.losses.find(exam_of(subset, measurement.tree, measurement.seed))
+            nats = self.losses.find(exam_of(subset, measurement.tree, measurement.seed), measurement.weights)
             if nats is None:
                 detail = f"the losses of run {measurement.seed:016x} on {subset.key} are not in the private store; restore it from a copy"
                 raise CorruptStateError(detail)

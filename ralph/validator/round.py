@@ -8,7 +8,7 @@
 import asyncio
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ralph.errors import RalphError, UntrustedInputError
 from ralph.gates.announced import Entrant
+from ralph.judge.canary import doubtful
 from ralph.judge.decide import Sealed
 from ralph.judge.plan import Beacons, Need, filter_seeds, needs, seeds
 from ralph.judge.rotation import stage_subset
@@ -33,11 +34,12 @@ from ralph.protocol.seeds import draw
 from ralph.records.history import Entry
 from ralph.repository.stored import load_tree
 from ralph.validator.answers import Answers
+from ralph.validator.doubt import settle
 from ralph.validator.facts import Archive
 from ralph.validator.guarding import DocumentLosses, Guarding
 from ralph.validator.hidden import HiddenRound
 from ralph.validator.intake import Docket, Intake, unopened
-from ralph.validator.measure import Bench, Measured, Work, retried, seed_decides, share_over_tau
+from ralph.validator.measure import Bench, Measured, Work, king_run, retried, seed_decides, share_over_tau
 from ralph.validator.opening import Openings
 from ralph.validator.services import Services
 from ralph.validator.times import Times
@@ -197,25 +199,48 @@ class RoundWork:
         beacons = Beacons(one=beacon_one, two=beacon_two, previous_two=previous)
         wanted = needs(self._throne, cases, beacons, self._rules, round_index=index)
         kings = [need for need in wanted if need.role == "king"]
-        self._run(kings, cases, king, hidden, beacon_two, king_ran=False)
-        self._run([need for need in wanted if need.role == "challenger"], cases, king, hidden, beacon_two, king_ran=bool(kings))
-        return tuple(self._finished(need) for need in wanted)
+        extra = self._kings(kings, cases, king, hidden, beacon_two)
+        self._run([need for need in wanted if need.role != "king"], cases, king, hidden, beacon_two, king_ran=bool(kings))
+        return tuple(self._finished(need) for need in (*wanted, *extra))
 
-    def _run(
-        self,
-        wanted: Sequence[Need],
-        cases: Sequence[CaseRow],
-        king: RecipeTree,
-        hidden: HiddenRound,
-        beacon_two: bytes,
-        *,
-        king_ran: bool,
-    ) -> None:
-        missing = [need for need in wanted if self._services.events.get("measurement", self._key(need)) is None]
-        if not missing:
-            return
+    def _kings(
+        self, kings: Sequence[Need], cases: Sequence[CaseRow], king: RecipeTree, hidden: HiddenRound, beacon_two: bytes
+    ) -> tuple[Need, ...]:
+        """Run the king; return what his doubtful runs call for beyond that. They are written down when it is clear whose fault it is."""
+        held: dict[Need, Measured] = {}
+
+        def keep(need: Need) -> None:
+            measured = held.pop(need)
+            self._keep(need, measured, self._guarded(need, measured, kings, beacon_two))
+
+        def measure(needed: Sequence[Need]) -> list[Measurement]:
+            for need, measured in self._measured_kings(self._missing(needed), cases, king, hidden, beacon_two):
+                held[need] = measured
+                if need in kings and not doubtful(measured.measurement, self._throne.pool):
+                    keep(need)
+            return [held[need].measurement if need in held else self._finished(need).measurement for need in needed]
+
+        extra = settle(self._throne, measure(kings), self._rules, measure=measure)
+        for need in sorted(held, key=lambda need: need in kings):
+            keep(need)
+        return extra
+
+    def _measured_kings(
+        self, missing: Sequence[Need], cases: Sequence[CaseRow], king: RecipeTree, hidden: HiddenRound, beacon_two: bytes
+    ) -> Iterator[tuple[Need, Measured]]:
+        """Yield runs of the king and of the reference as they end."""
+        if missing:
+            bench, tries, reference = self._bench(missing, hidden, beacon_two), self._rules.defer_limit, self._services.genesis
+            work = [self._work(need, cases, king) for need in missing]
+            found = self._services.executor.map(lambda one: king_run(bench, one, tries, reference=reference), work)
+            yield from zip(missing, found, strict=True)
+
+    def _missing(self, wanted: Sequence[Need]) -> list[Need]:
+        return [need for need in wanted if self._services.events.get("measurement", self._key(need)) is None]
+
+    def _bench(self, missing: Sequence[Need], hidden: HiddenRound, beacon_two: bytes) -> Bench:
         subsets = {need.subset for need in missing}
-        bench = Bench(
+        return Bench(
             rules=self._rules,
             sandbox=self._services.sandbox,
             data=self._services.data,
@@ -231,6 +256,21 @@ class RoundWork:
             examinations=self._services.examinations,
             king_answers=self._answers.king(self._throne.king.tree, [one.name for one in self._services.examinations]),
         )
+
+    def _run(
+        self,
+        wanted: Sequence[Need],
+        cases: Sequence[CaseRow],
+        king: RecipeTree,
+        hidden: HiddenRound,
+        beacon_two: bytes,
+        *,
+        king_ran: bool,
+    ) -> None:
+        missing = self._missing(wanted)
+        if not missing:
+            return
+        bench = self._bench(missing, hidden, beacon_two)
         work = [self._work(need, cases, king) for need in missing]
         tries = self._rules.defer_limit
         found = self._services.executor.map(lambda one: retried(bench, one, tries, king_ran=king_ran), work)
@@ -250,7 +290,7 @@ class RoundWork:
         """Keep what a run lost on every document; return the fields of its Measurement that follow from it and the runs before."""
         if measured.document_nats is None:
             return {}
-        self._losses.keep(need, measured.document_nats)
+        self._losses.keep(need, measured.measurement.weights, measured.document_nats)
         self._answers.keep(need, measured.examined)
         guards = self._guarding.rows(need, wanted, beacon_two=beacon_two)
         return {"guards": guards, "document_error": self._guarding.document_error(need, wanted)}
@@ -261,7 +301,7 @@ class RoundWork:
         if wanted and measured.claims is not None and self._services.events.get(KING_CLAIMS, key) is None:
             digest = private.put(np.ascontiguousarray(measured.claims, "<f8").view(np.uint8).data)
             self._services.events.append(KING_CLAIMS, key, digest)
-        if measured.weights is not None and need.stage not in ("screen", "rescore"):
+        if measured.weights is not None and need.stage not in ("screen", "rescore") and need.role != "reference":
             private.put(measured.weights)
         judged = self._times.judged(need, self._judged_start(need, measured), measured.training_s)
         measurement = judged.model_copy(update=guarded) if judged.failure is None else judged
@@ -278,7 +318,7 @@ class RoundWork:
 
     def _judged_start(self, need: Need, measured: Measured) -> Measurement:
         """Compare a challenger's step-0 state with that of its first run: the seed must decide it (RUN-INIT)."""
-        if need.role == "king" or measured.initial is None:
+        if need.role != "challenger" or measured.initial is None:
             return measured.measurement
         key, private = need.tree.hex(), self._services.private
         payload = self._services.events.get("initial", key)

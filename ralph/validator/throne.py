@@ -25,7 +25,7 @@ from ralph.protocol.record import (
 )
 from ralph.protocol.rounds import Window
 from ralph.records.history import History
-from ralph.repository.lineage import CrownFacts
+from ralph.repository.lineage import CrownFacts, RestorationFacts
 from ralph.repository.stored import load_tree, store_tree
 from ralph.validator.round import Gathered
 from ralph.validator.services import Services
@@ -96,6 +96,7 @@ class Registrar:
             measurements=gathered.measurements,
             outcomes=decision.outcomes,
             crown=decision.crown,
+            demotion=decision.demotion,
             hidden=gathered.hidden,
             watch=decision.watch,
             openings=gathered.openings,
@@ -181,6 +182,27 @@ class Registrar:
             raise CorruptStateError(f"the repository tagged {tag}, the record says {record.crown.tag}")
         self.services.events.append("crowned", str(window.index), tag.encode("ascii"))
         logger.info("round %d: %s crowned as %s", record.round, record.crown.hotkey, tag)
+
+    def demote(self, signed: SignedRecord, window: Window) -> None:
+        """Put the tree of the king before back on the main line, once the Record that demotes is published and verified."""
+        record = signed.record
+        if record.demotion is None or self.services.events.get("demoted", str(window.index)) is not None:
+            return
+        facts = RestorationFacts(
+            round=record.round,
+            demoted=record.demotion.tree,
+            restored=record.demotion.restored,
+            reason=record.demotion.reason,
+            record=record.digest(),
+            when=window.measure_end * NOMINAL_BLOCK_S,
+        )
+        tag = self.services.repository.restore(facts)
+        if tag != record.demotion.tag:
+            raise CorruptStateError(f"the repository tagged {tag}, the record says {record.demotion.tag}")
+        self.services.events.append("demoted", str(window.index), tag.encode("ascii"))
+        logger.warning(
+            "round %d: %s is demoted, %s: %s", record.round, record.demotion.hotkey, record.demotion.reason, record.demotion.detail
+        )
 
     async def reconcile_weights(self) -> None:
         """Make the weights on chain equal to what the published Records say; nothing when the chain will not take them yet."""

@@ -37,7 +37,7 @@ class Times:
     def judged(self, need: Need, measurement: Measurement, training_s: float | None) -> Measurement:
         """Keep the time of a king's training; return a challenger's measurement, as a failure where its training took too long."""
         limited = self._rung.max_time_ratio > 0 or self._rung.reference_s > 0
-        if not limited or training_s is None or measurement.failure is not None:
+        if not limited or training_s is None or measurement.failure is not None or need.role not in ("king", "challenger"):
             return measurement
         key = f"{self._round}/{replace(need, role='king', tree=self._king).key}"
         payload = self._events.get(KIND, key)

@@ -114,7 +114,8 @@ def test_seeds_of_the_operators_choice_are_caught(contested: World) -> None:
 
 def test_a_measurement_too_many_is_caught(contested: World) -> None:
     def add(measurements: Measurements) -> Measurements:
-        return (*measurements, measurements[0].model_copy(update={"seed": 7}))
+        beside = next(one for one in measurements if one.stage == "screen")
+        return (*measurements, beside.model_copy(update={"seed": 7}))
 
     contested.play(Forgery(measurements=add), announce=("bob",))
     assert_caught(contested, Check.SEEDS, "1 measurements have seeds, trees, stages or documents that were not drawn")

@@ -28,13 +28,13 @@ from ralph.evaluate.estimator import LN2
 from ralph.gates.announced import entrants
 from ralph.gates.intake import Docket, Intake
 from ralph.judge.decide import decide, queue_order
-from ralph.judge.plan import Beacons, Need, filter_seeds, needs, seeds
+from ralph.judge.plan import Beacons, Need, filter_seeds, follow_ups, needs, seeds
 from ralph.judge.weights import weights
 from ralph.protocol.announcement import Announcement, Environment, Hypothesis, Slot, anchor_payload
 from ralph.protocol.bundle import LICENCE, RunClaim, manifest_of, run_prefix
 from ralph.protocol.canonical import blob_digest, digest
 from ralph.protocol.lineage import Contest, Throne
-from ralph.protocol.measurement import MAX_EXACT_BYTES, ExactScores, Measurement, Score, SignedMeasurement, SourceValue, set_digest
+from ralph.protocol.measurement import MAX_EXACT_BYTES, ExactScores, Failure, Measurement, Score, SignedMeasurement, SourceValue, set_digest
 from ralph.protocol.merkle import EMPTY_ROOT
 from ralph.protocol.network import NetworkProfile, devnet_rules
 from ralph.protocol.patch import RecipeTree
@@ -147,6 +147,8 @@ class World:
     """Miner -> what he submits."""
     gains: dict[bytes, float] = field(default_factory=dict)
     """Tree -> how much better than genesis it trains."""
+    broken: set[bytes] = field(default_factory=set)
+    """Trees whose runs fail."""
     reproduced: set[bytes] = field(default_factory=set)
     """What an auditor of this world has seen before."""
 
@@ -198,6 +200,7 @@ class World:
             drawn=list(self.drawn),
             trees=dict(self.trees),
             gains=dict(self.gains),
+            broken=set(self.broken),
             reproduced=set(self.reproduced),
         )
 
@@ -246,7 +249,10 @@ class World:
         beacons = Beacons(one=first.beacon, two=second.beacon, previous_two=previous)
         wanted = needs(self.throne, cases, beacons, self.profile.rules, round_index=blocks.index)
         hidden = self._hidden(blocks.index, second.beacon)
-        measurements = forgery.measurements(tuple(self._measure(need, hidden) for need in wanted))
+        measured = [self._measure(need, hidden) for need in wanted]
+        while len(more := follow_ups(self.throne, measured, self.profile.rules)) > len(measured) - len(wanted):
+            measured = [*measured[: len(wanted)], *(self._measure(need, hidden) for need in more)]
+        measurements = forgery.measurements(tuple(measured))
         signed = self._sign_all(measurements)
         if forgery.commits:
             self._anchor(record=None, measurements=set_digest(signed))
@@ -456,9 +462,10 @@ class World:
         harder = int.from_bytes(digest("test/subset", need.subset.key)[:4], "little") / 2**32
         value = 2.5 + harder + 0.01 * noise + 0.001 * own - self.gains.get(need.tree, 0.0)
         rows = hidden.rows(need.subset)
-        self.losses.keep(need, LN2 * value * rows.byte_counts)
         tree = next((one for one in self.trees.values() if one.digest() == need.tree), GENESIS)
         claim, _, _ = self._run(tree, need.seed)
+        if need.tree not in self.broken:
+            self.losses.keep(need, need.weights or claim.weights, LN2 * value * rows.byte_counts)
         return Measurement(
             round=len(self.records),
             executor=self.validator,
@@ -475,8 +482,8 @@ class World:
             weights=need.weights or claim.weights,
             parameters=claim.parameters if need.executed else 0,
             tokens=claim.tokens if need.executed else 0,
-            score=score(value, rows),
-            failure=None,
+            score=None if need.tree in self.broken else score(value, rows),
+            failure=Failure(reason="RUN-CRASH", detail="a bomb") if need.tree in self.broken else None,
         )
 
     def _sign_all(self, measurements: Sequence[Measurement]) -> tuple[SignedMeasurement, ...]:
@@ -518,6 +525,7 @@ class World:
             hidden=hidden.commitment,
             watch=decision.watch,
             openings=self._openings(hidden, forgery),
+            demotion=decision.demotion,
         )
         self.throne = decision.throne
         if decision.crown is not None:

@@ -8,7 +8,7 @@ import pytest
 from ralph.cli.explain import _steps, looked_at
 from ralph.cli.history import read_situation
 from ralph.cli.main import app
-from ralph.config import Config, Keys, save_config, save_profile
+from ralph.config import Config, Keys, load_config, save_config, save_profile
 from ralph.protocol.record import Refusal
 from tests.auditor.world import GENESIS, HYPOTHESIS, Forgery, World, edited, key, prepare_data
 
@@ -146,3 +146,41 @@ def test_a_refusal_is_explained_and_its_text_cannot_steer_the_terminal(
     assert "rejected at the gate scope: touches \\x1b[2Jnot_patchable.py" in out
     assert "next step: Change only the paths and file types that the Rules list." in out
     assert "(side: miner)" in out
+
+
+@pytest.fixture(scope="module")
+def fallen(told: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Alice turns out to have been lucky: her runs after the crown are worse than the genesis recipe's."""
+    world = told.copy(tmp_path_factory.mktemp("fallen") / "world")
+    world.gains[world.trees["alice"].digest()] = -0.3
+    for _ in range(3):
+        world.play()
+    config = load_config(world.home / "config.toml")
+    places = {"state": world.home / "state", "chain": world.home / "chain.sqlite", "store": world.home / "store"}
+    save_config(world.home / "config.toml", config.model_copy(update=places))
+    return world
+
+
+def test_what_became_of_a_crown_is_explained(told: World, fallen: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "reign: king as recipe-v1.1.0, probation" in invoke(capsys, told, "explain", key("alice").key_id)[1]
+    out = invoke(capsys, fallen, "explain", key("alice").key_id)[1]
+    assert "reign: king as recipe-v1.1.0, demoted in round 6 (STA-ROLLBACK): gain over the king before -0.3" in out
+    assert "next step: Nothing to do: the king before reigns again" in out
+
+
+def test_status_marks_who_was_demoted_and_who_is_on_probation(told: World, fallen: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "on probation: 0 of 8 runs after the crown are in" in invoke(capsys, told, "status")[1]
+    status, out = invoke(capsys, fallen, "status")
+    assert status == 0
+    assert "king recipe-v1.0.0: the genesis recipe" in out
+    assert "demoted, off the main line" in out
+
+
+def test_history_tells_crowns_and_demotions_in_order(told: World, fallen: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [line.split(",")[0] for line in invoke(capsys, told, "history")[1].splitlines()] == [
+        f"round 3: recipe-v1.1.0 of {key('alice').key_id} is crowned"
+    ]
+    first, second = invoke(capsys, fallen, "history")[1].splitlines()
+    assert first.endswith("(off the main line today)")
+    assert "is demoted (STA-ROLLBACK)" in second
+    assert second.endswith("12 measurements. recipe-v1.0.0 reigns again as recipe-v1.1.1")

@@ -117,6 +117,7 @@ class World:
             hidden=rules.data.hidden_commitment,
             watch=decision.watch,
             openings=(),
+            demotion=decision.demotion,
         )
         self._publish(record)
         return self

@@ -55,8 +55,10 @@ def small_rules(*, genesis_tree: bytes, manifest: bytes, vocabulary: int, hidden
     )
     evaluation = rules.evaluation.model_copy(update={"uniform_cells": 128, "weighted_cells": 32, "batch_rows": 32})
     hidden = rules.hidden.model_copy(update={"screen": 48, "confirm": 96, "audit": 24, "crown": 6})
+    canary = rules.canary.model_copy(update={"probation_minimum": 2, "rotation_minimum": 3})
     guards = rules.guards.model_copy(update={"min_documents": 4, "source_margin_sigmas": 2.0})
-    return rules.model_copy(update={"ladder": (rung,), "crown": crown, "evaluation": evaluation, "hidden": hidden, "guards": guards})
+    changed = {"ladder": (rung,), "crown": crown, "evaluation": evaluation, "hidden": hidden, "guards": guards, "canary": canary}
+    return rules.model_copy(update=changed)
 
 
 def prepare_data(directory: Path) -> Path:

@@ -11,7 +11,7 @@ from ralph.judge.decide import Decision, Sealed, decide, queue_order
 from ralph.judge.rotation import stage_subset
 from ralph.judge.weights import WEIGHT_SCALE, weights
 from ralph.protocol.bundle import RunClaim
-from ralph.protocol.lineage import KingRun, Reign, Throne
+from ralph.protocol.lineage import KingRun, Reign, Standing, Throne, TrialRun
 from ralph.protocol.measurement import Failure, GuardRow, Measurement, Role, Score, Stage
 from ralph.protocol.network import devnet_rules
 from ralph.protocol.record import CaseRow, Refusal
@@ -73,8 +73,8 @@ def run(role: Role, stage: Stage, of: bytes, seed: int, bpb: float | None, *, ro
         tree=of,
         rung="C1",
         seed=seed,
-        executed=role == "king" or stage != "filter",
-        subset=stage_subset(stage, 0),
+        executed=stage != "rescore" and (role != "challenger" or stage != "filter"),
+        subset=stage_subset("pool" if stage in ("repeat", "rescore") else stage, 0),
         environment=ENVIRONMENT,
         transcript_root=root,
         segments_root=bytes(32),
@@ -290,13 +290,17 @@ def test_the_queue_follows_the_beacon_and_not_the_announcement():
     assert queue_order(cases, B2) == queue_order(list(reversed(cases)), B2)
 
 
-def reigning(rounds: int, pool: int) -> Throne:
+def trial(gain: float) -> tuple[TrialRun, ...]:
+    return tuple(TrialRun(seed=seed, king=2.5 - gain, former=2.5, evidence=(bytes(32), bytes(32))) for seed in range(2))
+
+
+def reigning(rounds: int, standing: Standing = "vested") -> Throne:
     lineage = (
         *THRONE.lineage,
-        Reign(tree=tree(1), hotkey="a", crowned_round=2, gain_bpb=0.3),
-        Reign(tree=tree(2), hotkey="b", crowned_round=5, gain_bpb=0.1),
+        Reign(tree=tree(1), hotkey="a", crowned_round=2, parent=0, standing="dethroned", trial=trial(0.3)),
+        Reign(tree=tree(2), hotkey="b", crowned_round=5, parent=1, standing=standing, trial=trial(0.1)),
     )
-    return replace(THRONE, lineage=lineage, round_index=5 + rounds, king_runs=pool)
+    return replace(THRONE, lineage=lineage, round_index=5 + rounds)
 
 
 def test_the_genesis_recipe_earns_for_the_owner():
@@ -304,21 +308,21 @@ def test_the_genesis_recipe_earns_for_the_owner():
 
 
 def test_a_new_king_earns_a_quarter_until_his_probation_runs_are_in():
-    early = weights(reigning(0, 4), RULES, owner="o", registered=frozenset("oab"))
-    late = weights(reigning(0, 16), RULES, owner="o", registered=frozenset("oab"))
+    early = weights(reigning(0, "probation"), RULES, owner="o", registered=frozenset("oab"))
+    late = weights(reigning(0), RULES, owner="o", registered=frozenset("oab"))
     assert early["a"] > early["b"]
     assert late["b"] > 0.9 * WEIGHT_SCALE * 0.9
 
 
 def test_a_reign_decays_towards_the_lineage():
-    shares = [weights(reigning(rounds, 16), RULES, owner="o", registered=frozenset("oab"))["b"] for rounds in (0, 10, 50)]
+    shares = [weights(reigning(rounds), RULES, owner="o", registered=frozenset("oab"))["b"] for rounds in (0, 10, 50)]
     assert shares[0] > shares[1] > shares[2]
 
 
 def test_hotkeys_that_left_are_dropped_and_the_rest_is_rescaled():
-    assert weights(reigning(0, 16), RULES, owner="o", registered=frozenset("b")) == {"b": WEIGHT_SCALE}
+    assert weights(reigning(0), RULES, owner="o", registered=frozenset("b")) == {"b": WEIGHT_SCALE}
 
 
-@given(st.integers(0, 200), st.integers(0, 20))
-def test_weights_use_the_whole_scale(rounds, pool):
-    assert sum(weights(reigning(rounds, pool), RULES, owner="o", registered=frozenset("oab")).values()) == WEIGHT_SCALE
+@given(st.integers(0, 200), st.sampled_from(["probation", "vested", "restored"]))
+def test_weights_use_the_whole_scale(rounds, standing):
+    assert sum(weights(reigning(rounds, standing), RULES, owner="o", registered=frozenset("oab")).values()) == WEIGHT_SCALE

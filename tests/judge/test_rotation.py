@@ -54,7 +54,7 @@ def rescored(need: Need, throne: Throne) -> Measurement:
     if contest is not None:
         known |= {(contest.tree, one.seed): one.challenger for one in contest.runs}
     if len(throne.lineage) > 1:
-        known |= {(throne.lineage[-2].tree, one.seed): one.val_bpb for one in throne.previous}
+        known |= {(throne.lineage[-2].tree, one.seed): one.val_bpb for one in throne.former_runs}
     value = known[need.tree, need.seed] + HARDER * need.subset.rotation
     made = run(need.role, "pool", need.tree, need.seed, value, round_index=throne.round_index + 1)
     return made.model_copy(update={"stage": "rescore", "executed": False, "subset": need.subset, "weights": need.weights})
@@ -78,13 +78,13 @@ def test_stages_have_their_documents_and_the_king_runs_on_those_of_the_stage():
 
 def test_a_rotation_scores_every_run_again_that_is_compared_later_and_each_once():
     throne = proving(0.03)
-    kept = kept_runs(throne, HIDDEN, 4)
+    kept = kept_runs(throne, SHORT, 4)
     kings = {one.seed for one in kept if one.role == "king"}
     assert kings == {one.seed for one in throne.pool} >= {20, 21, 22, 23}
     assert [one.seed for one in kept if one.role == "challenger"] == [20, 21, 22, 23]
     assert {one.subset for one in kept} == {CONFIRM}
     assert len({one.key for one in kept}) == len(kept)
-    assert kept_runs(throne, HIDDEN, 3) == ()
+    assert kept_runs(throne, SHORT, 3) == ()
 
 
 def test_the_decision_goes_on_after_a_rotation_as_if_the_documents_had_always_been_these():
@@ -171,16 +171,17 @@ def test_after_a_crown_both_kings_are_watched_on_audit_and_the_new_one_is_scored
     throne = crowned_at(3)
     assert throne.sealed_documents == SEALED.documents
     throne = replace(throne, rotation=1)
-    kept = kept_runs(throne, HIDDEN, 4)
+    kept = kept_runs(throne, SHORT, 4)
     sealed = Subset(shard="confirm", rotation=0, crown=3)
     assert [(one.tree, one.seed, one.subset.key) for one in kept] == [
         (tree(1), 20, "audit-1"),
         (tree(1), 21, "audit-1"),
-        (KING, 20, "audit-1"),
-        (KING, 21, "audit-1"),
         (tree(1), 20, sealed.key),
         (tree(1), 21, sealed.key),
+        (KING, 20, "audit-1"),
+        (KING, 21, "audit-1"),
     ]
+    assert [one.role for one in kept] == ["king"] * 4 + ["former"] * 2
 
 
 def test_the_record_says_what_the_king_gains_on_audit_beside_confirm():

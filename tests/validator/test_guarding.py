@@ -85,7 +85,7 @@ def played(one: Guarding, seeds: range, king: Examined, challenger: Examined) ->
     nats = np.linspace(5, 9, len(HIDDEN))
     for seed in seeds:
         for of, lost, examined in ((need("king", seed), nats, king), (need("challenger", seed), nats - 0.1, challenger)):
-            one.losses.keep(of, lost)
+            one.losses.keep(of, bytes([seed]) * 32, lost)
             one.answers.keep(of, (examined,))
     return tuple(need("challenger", seed) for seed in seeds)
 
@@ -142,3 +142,27 @@ def test_the_kings_first_answers_are_kept_for_the_weighted_draws(tmp_path: Path,
     kept = one.answers.king(KING, ["tasks"])["tasks"]
     for answers in honest.answers:
         assert np.array_equal(kept[answers.entry.task.label].beside(answers).losses, answers.losses)
+
+
+def test_a_repeat_that_stands_in_for_a_failed_proof_run_of_the_king_is_what_is_compared(tmp_path: Path, honest: Examined) -> None:
+    one = guarding(tmp_path)
+    wanted = played(one, range(3), honest, honest)
+    nats = np.linspace(5, 9, len(HIDDEN))
+    one.losses.keep(need("challenger", 3), bytes([3]) * 32, nats - 0.1)
+    one.answers.keep(need("challenger", 3), (honest,))
+    wanted = (*wanted, need("challenger", 3))
+    assert one.rows(wanted[-1], wanted, beacon_two=bytes(32)) == ()
+    repeat = replace(need("king", 3), stage="repeat")
+    one.losses.keep(repeat, bytes([4]) * 32, nats)
+    one.answers.keep(repeat, (honest,))
+    assert {row.runs for row in one.rows(wanted[-1], wanted, beacon_two=bytes(32))} == {4}
+
+
+def test_a_replay_with_other_weights_leaves_the_losses_of_the_first_run_and_both_can_be_opened(tmp_path: Path) -> None:
+    losses, run = DocumentLosses(private=DirectoryStore(tmp_path)), need("king", 3)
+    first, second = np.full(4, 5.0), np.full(4, 6.0)
+    losses.keep(run, bytes([1]) * 32, first)
+    losses.keep(replace(run, stage="canary"), bytes([2]) * 32, second)
+    found = [losses.find(run.exam, weights) for weights in (None, bytes([1]) * 32, bytes([2]) * 32)]
+    assert [None if one is None else one.tolist() for one in found] == [first.tolist(), first.tolist(), second.tolist()]
+    assert losses.find(run.exam, bytes([3]) * 32) is None

@@ -15,7 +15,7 @@ from ralph.repository.trees import read_tree
 from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.train import host
 from ralph.train.environment import describe
-from ralph.validator.measure import Bench, Work, retried
+from ralph.validator.measure import Bench, Work, king_run, retried
 from ralph_devnet.hostile import recipes
 from tests.evaluate import material
 from tests.train.material import RUNG, VOCABULARY, job, small_data
@@ -76,3 +76,19 @@ def test_a_challenger_that_is_never_in_time_has_stalled(bench: Bench, tmp_path: 
     measurement = retried(replace(bench, rules=slow), late, TRIES, king_ran=True).measurement
     assert measurement.failure is not None
     assert measurement.failure.reason == "RUN-STALL"
+
+
+def test_a_king_whose_numbers_never_repeat_has_failed_where_the_references_do(bench: Bench, tmp_path: Path) -> None:
+    """T40: he no longer holds every round."""
+    lying = work(bench, recipes.payload("random_lies", tmp_path / "recipe"), "king")
+    measurement = king_run(bench, lying, TRIES, reference=genesis_recipe()).measurement
+    assert measurement.failure is not None
+    assert (measurement.failure.reason, measurement.role) == ("RUN-NUMERIC", "king")
+
+
+def test_a_king_that_is_never_in_time_where_the_reference_is_not_either_is_nobodys_fault_but_ours(bench: Bench, tmp_path: Path) -> None:
+    slow = replace(bench, rules=bench.rules.model_copy(update={"ladder": (RUNG.model_copy(update={"timeout_s": 1}),)}))
+    late = work(bench, recipes.payload("never_answers", tmp_path / "recipe"), "king")
+    with pytest.raises(InfrastructureError) as held:
+        king_run(slow, late, 1, reference=genesis_recipe())
+    assert held.value.code == "OPS-LATE"

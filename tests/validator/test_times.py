@@ -97,3 +97,10 @@ def test_on_a_rung_without_limits_of_time_nothing_is_kept_and_nothing_fails(even
     judged(untimed, KINGS, 1.0)
     assert judged(untimed, CHALLENGERS, 1e9) == measurement(CHALLENGERS)
     assert events.all(KIND) == ()
+
+
+@pytest.mark.parametrize("role", ["former", "reference"])
+def test_whoever_runs_beside_the_king_to_judge_him_is_not_judged_by_his_time(events: EventTable, role: str) -> None:
+    judged(times(events), KINGS, 10.0)
+    beside = replace(CHALLENGERS, role=role)
+    assert judged(times(events), beside, 99.0) == measurement(beside)
