@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ralph.cli.nodes import open_hidden_documents, open_public_data
+from ralph.cli.nodes import open_pools, open_public_data
 from ralph.config import load_config
 from ralph.data.dataset import Rows
 from ralph.errors import InfrastructureError
@@ -36,7 +36,7 @@ from ralph_devnet.processes import python
 DIRECT = Path(__file__).with_name("direct.py")
 RUNG = "C2"
 DOCUMENTS = 1400
-"""More than the devnet scores, and fewer than the shard of its hidden pool that screens holds."""
+"""More than the devnet scores in a proof run, and fewer than the shard of its hidden pool holds."""
 STARTS = 20
 EVALUATIONS = 200
 FEW_DOCUMENTS = 64
@@ -62,7 +62,7 @@ class Subject:
         config = load_config(net.config("validator"))
         self.rules, self.data, self.sandbox = net.profile.rules, open_public_data(config, net.profile), BubblewrapSandbox(in_memory=True)
         self.folder = scratch(context, "evaluate-recipe")
-        self.pool = open_hidden_documents(config, net.profile, self.data)
+        self.pool = open_pools(config, net.profile, self.data).documents(self.rules.data.hidden_commitment, "confirm")
         self.recipe = self.folder / "recipe"
         materialise(genesis_recipe(), self.recipe)
 
@@ -116,7 +116,7 @@ def _costs(context: Context, subject: Subject) -> list[Figure]:
     rung = subject.rung(RUNG)
     figures = []
     weights, king = subject.trained(rung), subject.trained(rung, seed=2)
-    for documents in (subject.rules.hidden.screen, DOCUMENTS):
+    for documents in (subject.rules.hidden.confirm, DOCUMENTS):
         rows = subject.pool.rows(documents, rung.sequence)
         known = Cells.of(rows.lengths).flatten(subject.direct(rung, king, rows).losses)
         ratios, shares, differences, corrections = [], [], [], []
@@ -138,7 +138,7 @@ def _costs(context: Context, subject: Subject) -> list[Figure]:
             Figure.of(f"{name}: difference from the direct pass", "nats/byte", differences, goal="<= 1e-9"),
             Figure.of(f"{name}: correction of an honest model", "nats", corrections, goal="< 1e-6"),
         ]
-        if direct is not None and documents == subject.rules.hidden.screen:
+        if direct is not None and documents == subject.rules.hidden.confirm:
             figures += _detection(subject, Cells.of(rows.lengths).flatten(direct.losses))
     return figures
 
