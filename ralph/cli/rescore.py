@@ -55,6 +55,7 @@ def rescore_command(
                 batch_rows=BATCH_ROWS,
                 tolerances=(CPU_TOLERANCE, GPU_TOLERANCE),
                 published_decimals=DECIMALS,
+                max_cost_ratio=0.0,
             ),
             vocabulary=opened.vocabulary,
             rows=opened.validation.rows(min(documents, len(opened.validation)), scale.sequence),

@@ -57,6 +57,7 @@ class Snapshots:
                 batch_rows=BATCH_ROWS,
                 tolerances=(CPU_TOLERANCE, GPU_TOLERANCE),
                 published_decimals=DECIMALS,
+                max_cost_ratio=0.0,
             ),
             vocabulary=self._data.vocabulary,
             rows=self._rows,

@@ -86,7 +86,8 @@ def exact(exam: "Exam", token_bytes: NDArray[np.uint8]) -> Score:
 
 
 def _assembled(exam: "Exam", audited: Audit, token_bytes: NDArray[np.uint8]) -> Score:
-    return assemble(audited, exam.rows, tolerance=exam.tolerance, token_bytes=token_bytes, worker_cpu_s=exam.worker_cpu_s)
+    spent = {"worker_cpu_s": exam.worker_cpu_s, "scoring_cpu_s": exam.scoring_cpu_s}
+    return assemble(audited, exam.rows, tolerance=exam.tolerance, token_bytes=token_bytes, **spent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -137,6 +138,8 @@ class Exam:
     scratch: Path | None = None
     king_share: float = 0.0
     worker_cpu_s: float = 0.0
+    scoring_cpu_s: float = 0.0
+    """Of the last phase, without the start of its sandbox."""
     tolerance: ToleranceRules = field(init=False)
     tensors: tuple[wire.Tensor, ...] = field(init=False, repr=False)
 
@@ -161,13 +164,16 @@ class Exam:
     def claims(self, worker: SandboxedWorker) -> Floats:
         """Collect and freeze the claims, and destroy the sandbox that made them."""
         channel = self.open(worker)
+        before = worker.cpu_seconds()
         frozen = claiming.collect(channel.claim, self.rows, batch_rows=self.rules.batch_rows, key=self.key, scratch=self.scratch)
+        self.scoring_cpu_s = worker.cpu_seconds() - before
         worker.kill()
         return frozen
 
     def truths(self, worker: SandboxedWorker, wanted: Integers) -> Floats:
         """Probe cells and destroy the sandbox."""
         channel = self.open(worker)
+        before = worker.cpu_seconds()
         found = probing.collect(
             lambda tokens, positions: channel.probe(tokens, positions, self.vocabulary),
             self.rows,
@@ -176,6 +182,7 @@ class Exam:
             key=self.key,
             multiple=self.tolerance.probe_multiple,
         )
+        self.scoring_cpu_s = worker.cpu_seconds() - before
         worker.kill()
         return found
 

@@ -63,6 +63,8 @@ class Score:
     """float64[N]: estimated sum of losses of each document."""
     worker_cpu_s: float
     """CPU seconds of all sandboxes of the measurement."""
+    scoring_cpu_s: float
+    """Those that the last phase, probes or exact losses, took once the model stood."""
 
     def published(self, rules: EvaluationRules) -> measurement.Score:
         """Return what a Measurement records of this score: no digit more than is needed, because a worker may choose the others."""
@@ -120,7 +122,9 @@ def true_bytes(rows: Rows, token_bytes: NDArray[np.uint8]) -> Integers:
     return counted
 
 
-def assemble(audit: Audit, rows: Rows, *, tolerance: ToleranceRules, token_bytes: NDArray[np.uint8], worker_cpu_s: float) -> Score:
+def assemble(
+    audit: Audit, rows: Rows, *, tolerance: ToleranceRules, token_bytes: NDArray[np.uint8], worker_cpu_s: float, scoring_cpu_s: float
+) -> Score:
     """Compute the score from frozen claims and probes."""
     cells, drawn = Cells.of(rows.lengths), audit.draw.cells
     claims, truths = audit.claims[drawn], audit.truths[np.searchsorted(audit.probed, drawn)]
@@ -155,6 +159,7 @@ def assemble(audit: Audit, rows: Rows, *, tolerance: ToleranceRules, token_bytes
         draw_seed=audit.draw.seed,
         document_nats=documents.nats,
         worker_cpu_s=worker_cpu_s,
+        scoring_cpu_s=scoring_cpu_s,
     )
 
 

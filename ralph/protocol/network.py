@@ -192,7 +192,12 @@ def devnet_rules(
             hidden_commitment=hidden,
         ),
         evaluation=EvaluationRules(
-            uniform_cells=2048, weighted_cells=512, batch_rows=64, tolerances=(CPU_TOLERANCE, GPU_TOLERANCE), published_decimals=5
+            uniform_cells=2048,
+            weighted_cells=512,
+            batch_rows=64,
+            tolerances=(CPU_TOLERANCE, GPU_TOLERANCE),
+            published_decimals=5,
+            max_cost_ratio=4.0,
         ),
         hidden=DEVNET_HIDDEN,
         crown=DEVNET_CROWN,

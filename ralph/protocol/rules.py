@@ -138,6 +138,9 @@ class EvaluationRules(Canonical):
     """One for each kind of device."""
     published_decimals: U64
     """Of bits per byte in a Measurement. A worker could write hidden text into digits that nobody needs."""
+    max_cost_ratio: Real
+    """Most processor time that scoring a challenger may take, as a multiple of the king's on the same documents and machine. Far above what
+    honest models differ by: it bounds computing at test time and decides nothing else. 0 for no limit."""
     reviewed: tuple[Digest, ...] = ()
     """Code of recipes that maintainers have read: models of it are scored exactly, without probes."""
 

@@ -73,6 +73,8 @@ class Measured:
     """The state at step 0 of a run that the validator trained."""
     train_cpu_s: float
     score_cpu_s: float
+    scoring_cpu_s: float = 0.0
+    """Of ``Score``; for ``Costs`` only."""
     training_s: float | None = None
     """Seconds of a training by the validator; for ``Times`` only."""
 
@@ -157,6 +159,7 @@ class Bench:
             initial=states.first,
             train_cpu_s=result.worker_cpu_s,
             score_cpu_s=scored.worker_cpu_s + model.worker_cpu_s,
+            scoring_cpu_s=scored.scoring_cpu_s,
             training_s=result.training_s,
         )
 
@@ -189,6 +192,7 @@ class Bench:
             initial=None,
             train_cpu_s=0.0,
             score_cpu_s=scored.worker_cpu_s,
+            scoring_cpu_s=scored.scoring_cpu_s,
         )
 
     def _exam(self, need: Need, recipe: Path, weights: bytes, rung: Rung, key: bytes) -> Exam:

@@ -42,7 +42,7 @@ from ralph.validator.intake import Docket, Intake, unopened
 from ralph.validator.measure import Bench, Measured, Work, king_run, retried, seed_decides, share_over_tau
 from ralph.validator.opening import Openings
 from ralph.validator.services import Services
-from ralph.validator.times import Times
+from ralph.validator.times import Costs, Times
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,7 @@ class RoundWork:
         self._rules = services.profile.rules
         rung = self._rules.rung(self._rules.crown.rung)
         self._times = Times(services.events, rung=rung, king=throne.king.tree, round_index=window.index)
+        self._costs = Costs(services.events, king=throne.king.tree, ratio=self._rules.evaluation.max_cost_ratio)
         self._losses = DocumentLosses(private=services.private)
         self._answers = Answers(events=services.events, private=services.private)
         self._archive = Archive(chain=services.chain, events=services.events, rules=self._rules)
@@ -304,6 +305,7 @@ class RoundWork:
         if measured.weights is not None and need.stage not in ("screen", "rescore") and need.role != "reference":
             private.put(measured.weights)
         judged = self._times.judged(need, self._judged_start(need, measured), measured.training_s)
+        judged = self._costs.judged(need, judged, measured.scoring_cpu_s)
         measurement = judged.model_copy(update=guarded) if judged.failure is None else judged
         signed = SignedMeasurement(measurement=measurement, signature=self._services.record_key.sign(measurement.digest()))
         self._services.events.append("measurement", self._key(need), signed.to_bytes())

@@ -1,7 +1,8 @@
-"""Time, compared with the king's: how long the king's trainings of a round took here, and challengers that took too long.
+"""Time, compared with the king's: how long his trainings and evaluations took here, and challengers that took too long.
 
 A clock decides on rungs whose Rules say so, and there it decides only whether a training is refused: no figure of it enters a
-Measurement. King and challenger of one stage and seed are compared, both trained by this validator in this round.
+Measurement. King and challenger of one stage and seed are compared, both trained by this validator in this round. Of an evaluation it is
+processor time that counts, on every rung, and only a multiple of the king's that no honest model needs is refused.
 """
 
 import logging
@@ -11,6 +12,7 @@ from ralph.errors import UntrustedInputError
 from ralph.judge.plan import Need
 from ralph.protocol.canonical import decode, encode
 from ralph.protocol.measurement import Failure, Measurement
+from ralph.protocol.reasons import Reason
 from ralph.protocol.rules import Rung
 from ralph.records.events import EventTable
 from ralph.train.budget import check_time
@@ -53,3 +55,37 @@ class Times:
             failure = Failure(reason=error.code, detail=f"the training took longer than rung {self._rung.name} allows")
             return measurement.model_copy(update={"score": None, "failure": failure})
         return measurement
+
+
+COST = "evaluation-cost"
+SLACK_S = 1.0
+"""Processor time that is never too much."""
+
+
+class Costs:
+    """What the king's evaluations cost on one subset of documents, kept as events; one of them is enough for a reign.
+
+    Args:
+        events: The validator's event table.
+        king: Digest of the king's tree.
+        ratio: Most that a challenger's may cost, as a multiple; 0 for no limit.
+    """
+
+    def __init__(self, events: EventTable, *, king: bytes, ratio: float) -> None:
+        self._events, self._king, self._ratio = events, king, ratio
+
+    def judged(self, need: Need, measurement: Measurement, scoring_cpu_s: float) -> Measurement:
+        """Keep the cost of a king's evaluation; return a challenger's measurement, as a failure where its evaluation cost too much."""
+        if not self._ratio or measurement.score is None or need.role not in ("king", "challenger"):
+            return measurement
+        key = f"{self._king.hex()}/{need.subset.key}/{measurement.score.cells}"
+        payload = self._events.get(COST, key)
+        if need.role == "king":
+            if payload is None:
+                self._events.append(COST, key, encode(round(scoring_cpu_s * 1e6)))
+            return measurement
+        if payload is None or scoring_cpu_s <= SLACK_S + self._ratio * decode(payload, limit=MAX_BYTES) / 1e6:
+            return measurement
+        logger.info("run %s of tree %s: its evaluation took %.1f s of processor time", need.stage, need.tree.hex()[:16], scoring_cpu_s)
+        failure = Failure(reason=Reason.RUN_BUDGET, detail=f"the evaluation took more than {self._ratio:g} times the king's processor time")
+        return measurement.model_copy(update={"score": None, "failure": failure})

@@ -129,6 +129,7 @@ class Scene:
             batch_rows=64,
             tolerances=(GPU_TOLERANCE,),
             published_decimals=5,
+            max_cost_ratio=0.0,
         )
         exam = Exam(
             sandbox=BubblewrapSandbox(),

@@ -43,6 +43,7 @@ CATALOGUE = (
     Hostile(title="attention to the future", payload=LEAKY, ends=FRAUD, lies=True),
     Hostile(title="look ahead where the batch is no probe", payload="prefix_length", ends=FRAUD, lies=True),
     Hostile(title="another model behind single positions", payload="two_models", ends=FRAUD, lies=True),
+    Hostile(title="compute forty times as much when scored", payload="test_time_compute", ends=HARMLESS),
     Hostile(title="predict from sibling rows", payload="sibling_rows", ends=FRAUD, lies=True),
     Hostile(title="learn from every row that is scored", payload="memory", ends=FRAUD, lies=True),
     Hostile(title="stash answers in files, shared memory, modules", payload="stash", ends=FRAUD, lies=True),

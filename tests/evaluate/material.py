@@ -19,7 +19,7 @@ def rung(*, sequence: int) -> Rung:
 
 def rules(*, uniform: int, weighted: int, batch_rows: int = 8) -> EvaluationRules:
     cells = {"uniform_cells": uniform, "weighted_cells": weighted}
-    return EvaluationRules(**cells, batch_rows=batch_rows, tolerances=(CPU_TOLERANCE,), published_decimals=5)
+    return EvaluationRules(**cells, batch_rows=batch_rows, tolerances=(CPU_TOLERANCE,), published_decimals=5, max_cost_ratio=0.0)
 
 
 def token_bytes(vocabulary: int) -> np.ndarray:

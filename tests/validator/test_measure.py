@@ -92,3 +92,11 @@ def test_a_king_that_is_never_in_time_where_the_reference_is_not_either_is_nobod
     with pytest.raises(InfrastructureError) as held:
         king_run(slow, late, 1, reference=genesis_recipe())
     assert held.value.code == "OPS-LATE"
+
+
+def test_a_recipe_that_computes_forty_times_as_much_when_scored_costs_more_than_any_honest_one(bench: Bench, tmp_path: Path) -> None:
+    """T35: the figure that ``Costs`` compares, from real evaluations."""
+    honest = bench.measure(work(bench, recipes.honest(tmp_path / "honest"), "king"))
+    greedy = bench.measure(work(bench, recipes.payload("test_time_compute", tmp_path / "greedy"), "challenger"))
+    assert greedy.measurement.score is not None
+    assert greedy.scoring_cpu_s > 10 * honest.scoring_cpu_s

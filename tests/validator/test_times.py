@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from ralph.judge.plan import Need
-from ralph.protocol.measurement import Measurement
+from ralph.protocol.measurement import Measurement, Score
 from ralph.protocol.network import LADDER
 from ralph.protocol.pool import Subset
 from ralph.protocol.rules import Rung
 from ralph.records.events import EventTable
-from ralph.validator.times import KIND, Times
+from ralph.validator.times import KIND, Costs, Times
 
 KING, CHALLENGER = bytes([1]) * 32, bytes([2]) * 32
 TIMED = LADDER[0].model_copy(update={"max_time_ratio": 1.1})
@@ -104,3 +104,46 @@ def test_whoever_runs_beside_the_king_to_judge_him_is_not_judged_by_his_time(eve
     judged(times(events), KINGS, 10.0)
     beside = replace(CHALLENGERS, role=role)
     assert judged(times(events), beside, 99.0) == measurement(beside)
+
+
+SCORE = Score(
+    val_bpb=2.5,
+    claimed_bpb=2.5,
+    correction_nats=0.0,
+    standard_error_nats=0.0,
+    worst_mismatch_nats=0.0,
+    cells=2560,
+    exceedances=0,
+    documents=1,
+    draw=bytes(32),
+    sources=(),
+)
+
+
+def scored(need: Need, cells: int = 2560) -> Measurement:
+    return measurement(need).model_copy(update={"score": SCORE.model_copy(update={"cells": cells})})
+
+
+def test_computing_at_test_time_is_bounded_by_a_multiple_of_the_kings_and_by_nothing_smaller(events: EventTable) -> None:
+    """T35. The king's first evaluation on the documents counts; a busy machine or a deeper model is no reason."""
+    costs = Costs(events, king=KING, ratio=4.0)
+    assert costs.judged(CHALLENGERS, scored(CHALLENGERS), 99.0) == scored(CHALLENGERS), "nothing is known of the king yet"
+    assert costs.judged(KINGS, scored(KINGS), 3.0) == scored(KINGS)
+    assert costs.judged(KINGS, scored(KINGS), 30.0) == scored(KINGS)
+    again = Costs(events, king=KING, ratio=4.0)
+    for seconds in (1.0, 6.0, 12.9):
+        assert again.judged(CHALLENGERS, scored(CHALLENGERS), seconds) == scored(CHALLENGERS)
+    late = [again.judged(CHALLENGERS, scored(CHALLENGERS), seconds) for seconds in (13.1, 90.0)]
+    assert late[0] == late[1], "no figure of a clock is published"
+    assert late[0].score is None
+    assert late[0].failure is not None
+    assert late[0].failure.reason == "RUN-BUDGET"
+
+
+def test_evaluations_are_compared_on_the_same_documents_in_the_same_lane_only(events: EventTable) -> None:
+    costs = Costs(events, king=KING, ratio=4.0)
+    costs.judged(KINGS, scored(KINGS), 3.0)
+    elsewhere = replace(CHALLENGERS, subset=Subset(shard="screen", rotation=0))
+    assert costs.judged(elsewhere, scored(elsewhere), 99.0).failure is None
+    assert costs.judged(CHALLENGERS, scored(CHALLENGERS, cells=0), 99.0).failure is None
+    assert Costs(events, king=KING, ratio=0.0).judged(CHALLENGERS, scored(CHALLENGERS), 99.0).failure is None
