@@ -14,7 +14,7 @@ from ralph.protocol.record import Record
 from ralph.protocol.rules import PRIVATE_ITEMS, GuardKind, Rules
 
 Seen = dict[tuple[str, bytes, int], Measurement]
-"""Proof runs by role, tree and seed, of all Records so far."""
+"""Runs by role, tree and seed, of all Records so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,18 +24,24 @@ class GuardAuditor:
     Args:
         rules: What is guarded.
         found: Where findings go.
-        seen: Filled by ``check``.
+        seen: Proof runs, filled by ``check``: what they answered holds for good.
+        scored: The newest scores of the same runs; new documents replace them.
     """
 
     rules: Rules
     found: Findings
     seen: Seen = field(default_factory=dict)
+    scored: Seen = field(default_factory=dict)
 
     def check(self, record: Record, before: Throne) -> None:
         """Check one Record; ``before`` is the state that it starts from."""
         runs = [item.measurement for item in record.measurements]
+        self.seen.update({(one.role, one.tree, one.seed): one for one in runs if one.stage == "proof"})
+        self.seen.update({key: one for one in runs if (key := self._stands_in(one)) is not None})
+        self.scored.update({key: one for key, one in self.seen.items() if one.round == record.round})
         for one in runs:
-            self._remember(one)
+            if one.stage == "rescore" and (one.subset.shard, one.subset.crown) == ("confirm", None):
+                self.scored[one.role, one.tree, one.seed] = one
         for number, one in enumerate(runs):
             for holds, detail in self._task_faults(one):
                 self.found.expect(Check.MEASUREMENT, f"round {record.round}", holds, f"measurement {number} {detail}")
@@ -43,14 +49,11 @@ class GuardAuditor:
             if one.guards:
                 self._check_guards(record, one, before)
 
-    def _remember(self, one: Measurement) -> None:
-        """Keep a proof run. On documents of a later rotation it keeps its answers; where it failed, its repeat stands in for it."""
-        name = (one.role, one.tree, one.seed)
-        known = self.seen.get(name)
-        if one.stage == "proof" or (one.stage == "repeat" and known is not None and known.score is None and one.score is not None):
-            self.seen[name] = one
-        elif one.stage == "rescore" and one.subset.shard == "confirm" and one.subset.crown is None and known is not None:
-            self.seen[name] = known.model_copy(update={"score": one.score})
+    def _stands_in(self, one: Measurement) -> tuple[str, bytes, int] | None:
+        """Return the failed proof run of the king that a repeat stands in for."""
+        key = (one.role, one.tree, one.seed)
+        failed = key in self.seen and self.seen[key].score is None
+        return key if failed and one.stage == "repeat" and one.score is not None else None
 
     def _task_faults(self, one: Measurement) -> Iterator[tuple[bool, str]]:
         """Yield what must hold of the answers to tasks."""
@@ -70,19 +73,18 @@ class GuardAuditor:
         seeds = [run.seed for contest in before.contests if contest.tree == one.tree for run in contest.runs]
         here = [item.measurement for item in record.measurements]
         seeds += [run.seed for run in here if (run.role, run.stage, run.tree) == (one.role, one.stage, one.tree)]
-        pairs = [(self.seen.get(("challenger", one.tree, seed)), self.seen.get(("king", before.king.tree, seed))) for seed in seeds]
-        known = [(mine, his) for mine, his in pairs if mine is not None and his is not None]
+        keys = [(("challenger", one.tree, seed), ("king", before.king.tree, seed)) for seed in seeds]
+        complete = bool(keys) and all(key in of for pair in keys for key in pair for of in (self.seen, self.scored))
         subject = f"round {record.round}"
-        if not self.found.expect(
-            Check.MEASUREMENT, subject, bool(known) and len(known) == len(pairs), "has guards over runs that it lacks"
-        ):
+        if not self.found.expect(Check.MEASUREMENT, subject, complete, "has guards over runs that it lacks"):
             return
         for row in one.guards:
-            differences = [_difference(row, mine, his) for mine, his in known]
+            of = self.scored if row.kind == "source" else self.seen
+            differences = [_difference(row, of[mine], of[his]) for mine, his in keys]
             told = [value for value in differences if value is not None]
             mean = sum(told) / len(told) if told else 0.0
             room = 2 * _rounding(self.rules, row.kind)
-            same = len(told) == len(pairs) and abs(mean - row.difference) <= room
+            same = len(told) == len(keys) and abs(mean - row.difference) <= room
             detail = f"the guard of {row.kind} {row.name} states {row.difference:+.5f}, its runs give {mean:+.5f}"
             self.found.expect(Check.MEASUREMENT, subject, same, detail)
             self.found.expect(Check.MEASUREMENT, subject, row.upper >= row.difference - room, f"{detail} and an upper end below it")

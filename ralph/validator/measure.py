@@ -307,6 +307,7 @@ def king_run(bench: Bench, work: Work, tries: int, *, reference: RecipeTree) -> 
     """Measure the king, or what a doubt about him calls for.
 
     What looks like our failure and meets him in every attempt is a failure of his where the reference recipe is measured on the same seed.
+    Of kept weights it stays ours: nothing is trained on their seed again.
 
     Raises:
         InfrastructureError: Ours, and the reference's as well.
@@ -315,7 +316,7 @@ def king_run(bench: Bench, work: Work, tries: int, *, reference: RecipeTree) -> 
         return retried(bench, work, tries, king_ran=False)
     except InfrastructureError as error:
         reason = BLAME.get(error.code)
-        if reason is None or work.need.role != "king" or work.weights is not None or work.tree.digest() == reference.digest():
+        if reason is None or work.need.role != "king" or work.need.stage == "rescore" or work.tree.digest() == reference.digest():
             raise
         need = replace(work.need, role="reference", stage="canary", tree=reference.digest())
         if retried(bench, Work(need=need, tree=reference, weights=None), tries, king_ran=False).measurement.score is None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.auditor.world import GENESIS, World, edited, prepare_data
+from tests.auditor.world import GENESIS, HIDDEN, World, edited, prepare_data
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +31,18 @@ def honest(tmp_path_factory: pytest.TempPathFactory, audited_data: Path) -> Worl
 def world(honest: World, tmp_path: Path) -> World:
     """An own copy of the honest history, to go on from."""
     return honest.copy(tmp_path / "copy")
+
+
+@pytest.fixture(scope="session")
+def turning(honest: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The honest history up to the round before rotation 2."""
+    world = honest.copy(tmp_path_factory.mktemp("turning") / "world")
+    while len(world.records) < 2 * HIDDEN.rotation_rounds:
+        world.play()
+    return world
+
+
+@pytest.fixture
+def due(turning: World, tmp_path: Path) -> World:
+    """A world in whose next round rotation 1 must be opened."""
+    return turning.copy(tmp_path / "due")

@@ -133,3 +133,45 @@ def test_a_record_that_goes_on_with_the_demoted_king_is_caught(demoted: World, t
     king = world.trees["alice"].digest()
     world.play(Forgery(record=lambda record: record.model_copy(update={"king": king})))
     assert_caught(world, Check.LINK, "names another king than the records before it give")
+
+
+def lost(world: World, forgery: Forgery | None = None) -> World:
+    """Let the vested king turn out worse on the documents of the rotation that begins."""
+    world.gains[world.trees["alice"].digest()] = LOSS
+    world.play(forgery or Forgery())
+    return world
+
+
+def test_a_vested_king_who_loses_on_new_documents_is_demoted_and_the_audit_agrees(due: World) -> None:
+    assert due.throne.king.standing == "vested"
+    record = lost(due).records[-1].record
+    assert record.demotion is not None
+    assert (record.demotion.reason, record.demotion.restored) == ("STA-CANARY", GENESIS.digest())
+    published = {item.measurement.digest(): item.measurement for item in record.measurements}
+    evidence = [published[name] for name in record.demotion.evidence]
+    assert {(one.role, one.stage, one.subset.key) for one in evidence} == {
+        ("king", "rescore", "confirm-2"),
+        ("former", "rescore", "confirm-2"),
+    }
+    due.play()
+    report = due.audit()
+    assert report.verdict is Verdict.REPRODUCED, report.findings
+
+
+def test_a_king_who_loses_on_new_documents_and_stays_is_caught(due: World) -> None:
+    lost(due, Forgery(record=lambda record: record.model_copy(update={"demotion": None})))
+    assert_caught(due, Check.OVERDUE, "keeps a king whom its inputs demote")
+
+
+def test_scoring_fewer_runs_of_the_king_before_again_is_caught(due: World) -> None:
+    """With too few of them new documents would decide nothing."""
+
+    def fewer(record: Record) -> Record:
+        former = [one for one in record.measurements if (one.measurement.role, one.measurement.stage) == ("former", "rescore")]
+        kept = tuple(one for one in record.measurements if one not in former[4:])
+        return record.model_copy(update={"measurements": kept, "demotion": None})
+
+    lost(due, Forgery(record=fewer))
+    report = due.audit()
+    assert found(report, Check.DECISION)
+    assert any("kept runs were not scored again" in one.detail for one in report.findings)

@@ -8,7 +8,7 @@ import pytest
 from ralph.auditor.guards import GuardAuditor
 from ralph.auditor.report import Findings
 from ralph.protocol.lineage import Contest, PairedRun, Throne
-from ralph.protocol.measurement import GuardRow, Measurement, Role, Score, SignedMeasurement, SourceValue, TaskValue
+from ralph.protocol.measurement import Failure, GuardRow, Measurement, Role, Score, SignedMeasurement, SourceValue, TaskValue
 from ralph.protocol.network import devnet_rules
 from ralph.protocol.pool import Subset
 from ralph.protocol.record import Record
@@ -17,7 +17,6 @@ from ralph.protocol.rules import TaskGuard
 BASE = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=1024, hidden=bytes(32), sources=("code",))
 GUARDS = BASE.guards.model_copy(update={"tasks": TaskGuard(manifest=bytes(32), tasks=("copa",), items=100)})
 RULES = BASE.model_copy(update={"guards": GUARDS})
-SUBSET = Subset(shard="confirm", rotation=0)
 KING, TREE = bytes(32), bytes([1] * 32)
 FIGURES = {"king": (2.5, 0.62, 3.0), "challenger": (2.4, 0.57, 3.1)}
 """val_bpb of the source, accuracy and bits per byte of the task."""
@@ -45,7 +44,7 @@ def measured(role: Role, seed: int, *, bpb: float, accuracy: float, gold: float,
         rung="C1",
         seed=seed,
         executed=True,
-        subset=SUBSET,
+        subset=Subset(shard="confirm", rotation=0),
         environment=bytes(32),
         transcript_root=bytes(32),
         segments_root=bytes(32),
@@ -91,6 +90,7 @@ def record(measurements: list[Measurement]) -> Record:
         measurements=tuple(SignedMeasurement(measurement=one, signature=bytes(64)) for one in measurements),
         outcomes=(),
         crown=None,
+        demotion=None,
         hidden=bytes(32),
         watch=(),
         openings=(),
@@ -127,23 +127,35 @@ def test_guards_over_the_runs_of_two_rounds_follow_from_their_figures() -> None:
     assert findings(first, second) == []
 
 
-def test_runs_that_were_scored_again_in_a_later_rotation_count_with_their_new_scores() -> None:
+def test_after_a_rotation_guards_of_text_follow_from_the_runs_that_were_scored_again() -> None:
+    """The challenger lost on the new documents what he had gained on the old ones; the old figures would hide it."""
+    turned = Subset(shard="confirm", rotation=1)
+    again = []
+    for one in runs(range(4), guards=()):
+        value = 3.2 if one.role == "challenger" else 3.0
+        score = one.score and one.score.model_copy(
+            update={"val_bpb": value, "sources": (SourceValue(source="code", val_bpb=value, documents=1024),)}
+        )
+        again.append(one.model_copy(update={"stage": "rescore", "executed": False, "subset": turned, "score": score, "tasks": ()}))
+    fresh = [one.model_copy(update={"subset": turned}) for one in runs(range(4, 8), guards=rows(8))]
     first = runs(range(4), guards=rows(4)), contest(range(0))
-    again = [
-        one.model_copy(update={"stage": "rescore", "subset": Subset(shard="confirm", rotation=1), "tasks": (), "guards": ()})
-        for one in runs(range(4), guards=())
-    ]
-    worse = [one.model_copy(update={"score": shifted(one, 0.2)}) if one.role == "challenger" else one for one in again]
-    late = [one.model_copy(update={"subset": Subset(shard="confirm", rotation=1)}) for one in runs(range(4, 8), guards=rows(8))]
-    assert findings(first, ([*again, *late], contest(range(4)))) == []
-    told = findings(first, ([*worse, *late], contest(range(4))))
-    assert told == ["the guard of source code states -0.10000, its runs give +0.00000", *told[1:]]
+    (detail,) = findings(first, ([*again, *fresh], contest(range(4))))
+    assert "the guard of source code states -0.10000, its runs give +0.05000" in detail
+    honest = tuple(row.model_copy(update={"difference": 0.05, "upper": 0.06}) if row.kind == "source" else row for row in rows(8))
+    fresh[-1] = fresh[-1].model_copy(update={"guards": honest})
+    assert findings(first, ([*again, *fresh], contest(range(4)))) == []
 
 
-def shifted(one: Measurement, by: float) -> Score:
-    assert one.score is not None
-    source = one.score.sources[0]
-    return one.score.model_copy(update={"sources": (source.model_copy(update={"val_bpb": source.val_bpb + by}),)})
+def test_a_repeat_stands_in_for_a_proof_run_of_the_king_that_failed_and_for_no_other() -> None:
+    measurements = runs(range(4), guards=rows(4))
+    failed = measurements[0].model_copy(update={"score": None, "failure": Failure(reason="RUN-CRASH", detail=""), "tasks": ()})
+    repeat = measurements[0].model_copy(update={"stage": "repeat"})
+    assert findings(([failed, *measurements[1:], repeat], contest(range(0)))) == []
+    better = measurements[0].model_copy(
+        update={"stage": "repeat", "tasks": (measurements[0].tasks[0].model_copy(update={"accuracy": 0.1}),)}
+    )
+    assert findings(([*measurements, better], contest(range(0)))) == []
+    assert findings(([failed, *measurements[1:]], contest(range(0)))) != []
 
 
 def test_guards_over_runs_that_nobody_published_are_caught() -> None:

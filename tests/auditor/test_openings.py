@@ -31,21 +31,6 @@ ROTATION = HIDDEN.rotation_rounds
 CONFIRM = Subset(shard="confirm", rotation=1)
 
 
-@pytest.fixture(scope="session")
-def turning(honest: World, tmp_path_factory: pytest.TempPathFactory) -> World:
-    """The honest history up to the round before rotation 2."""
-    world = honest.copy(tmp_path_factory.mktemp("turning") / "world")
-    while len(world.records) < 2 * ROTATION:
-        world.play()
-    return world
-
-
-@pytest.fixture
-def due(turning: World, tmp_path: Path) -> World:
-    """A world in whose next round rotation 1 must be opened."""
-    return turning.copy(tmp_path / "due")
-
-
 def caught(world: World, check: Check) -> set[str]:
     """Return the codes of what an audit found, all of it at one check."""
     report = world.audit(hotkey=world.validator)
