@@ -8,7 +8,7 @@ A file appears only when it is complete (temp file, fsync, ``os.replace``), and 
 before it is returned. Whoever can write to the directory is hostile: no link is ever followed, nothing
 but a regular file is read, and the size is checked before the first byte.
 
-What this does **not** promise: secrecy, or that an object stays. Losing one is ``StoreUnavailable``.
+What this does **not** promise: secrecy from root and from backups, or that an object stays. Losing one is ``StoreUnavailable``.
 """
 
 import errno
@@ -44,13 +44,16 @@ class DirectoryStore:
     Args:
         path: The store's root. It may be a link; nothing below it may.
         max_object_bytes: Largest blob accepted by ``put``.
+        private: Let nobody but this user into the directory, also where it was open before.
     """
 
-    def __init__(self, path: Path, *, max_object_bytes: int = MAX_OBJECT_BYTES) -> None:
+    def __init__(self, path: Path, *, max_object_bytes: int = MAX_OBJECT_BYTES, private: bool = False) -> None:
         self._path = path
         self._max_object_bytes = max_object_bytes
         with self._reported("cannot be opened"):
             path.mkdir(parents=True, exist_ok=True)
+            if private:
+                path.chmod(0o700)
             for part in ("objects", "names", "tmp"):
                 (path / part).mkdir(exist_ok=True)
             self._sweep()

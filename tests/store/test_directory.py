@@ -297,3 +297,10 @@ def test_objects_are_regular_files_that_only_their_owner_writes(store: Directory
     mode = object_path(tmp_path, DIGEST).stat().st_mode
     assert stat.S_ISREG(mode)
     assert not stat.S_IMODE(mode) & 0o022
+
+
+def test_a_private_store_lets_nobody_else_in_also_where_it_was_open_before(tmp_path: Path) -> None:
+    DirectoryStore(tmp_path / "store")
+    assert (tmp_path / "store").stat().st_mode & 0o055
+    DirectoryStore(tmp_path / "store", private=True)
+    assert (tmp_path / "store").stat().st_mode & 0o777 == 0o700
