@@ -1,4 +1,4 @@
-"""Record a run, then play it again for a validator in a process of its own that is killed after every event.
+"""Record a run, then play it again for a validator in a process of its own that is killed again and again.
 
 The miner's part of a replay is the recorded one: the same slots in the same blocks, the same bundles in the
 store. Everything else a validator does must come out the same.
@@ -6,10 +6,12 @@ store. Everything else a validator does must come out the same.
 
 import asyncio
 import contextlib
+import itertools
 import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from ralph.protocol.bundle import MAX_MANIFEST_BYTES, Manifest
 from ralph.protocol.submission import submission_name
 from ralph.records.events import EventTable
 from ralph.store.directory import DirectoryStore
+from ralph.validator.times import COST, KIND
 from tests.flow.world import World
 
 REPOSITORY = Path(__file__).parents[2]
@@ -87,7 +90,7 @@ async def hold_for_validator(world: World) -> None:
 
 
 class Undertaker:
-    """Runs the validator in a process and kills it after every single event.
+    """Runs the validator in a process and kills it after chosen events.
 
     A trigger makes every append as slow as on a bad disk, so that no second event slips in before the kill.
     """
@@ -110,15 +113,15 @@ class Undertaker:
         """Return how many events there are."""
         return int(self._db.execute("SELECT count(*) FROM event").fetchone()[0])
 
-    def run(self, *, spared: int = 0) -> int:
-        """Run to the end, with a SIGKILL after every event but the first ``spared``. Return the number of kills."""
+    def run(self, at: Sequence[int]) -> int:
+        """Run to the end, with a SIGKILL as soon as there are so many events. Return the number of kills."""
         self._db.execute(SLOW_APPEND)
         kills = 0
         while True:
-            before = self.count()
+            target = next((number for number in at if number > self.count()), sys.maxsize)
             process = self.start()
             while process.poll() is None:
-                if self.count() > max(before, spared):
+                if self.count() >= target:
                     process.send_signal(signal.SIGKILL)
                     process.wait()
                     kills += 1
@@ -131,8 +134,22 @@ class Undertaker:
                 raise AssertionError(f"the validator ended with {process.returncode}: {self._log.read_text()[-2000:]}")
 
 
-def replay(world: World, recording: Recording, *, rounds: int, spared: int = 0) -> int:
-    """Run a validator over a recording, undisturbed up to the event ``spared``; return how often it was killed."""
+RUNS_APART = 4
+"""Of the many measurements, one in so many ends with a kill."""
+
+
+def moments(found: Sequence[tuple[str, str, bytes]], *, start: int = 0) -> list[int]:
+    """Return after how many events to kill: after each but the first ``start``, but after one in a few of those that are all alike."""
+    alike = itertools.count()
+    return [
+        number
+        for number, (kind, _, _) in enumerate(found, start=1)
+        if number > start and (kind != "measurement" or next(alike) % RUNS_APART == 0)
+    ]
+
+
+def replay(world: World, recording: Recording, *, rounds: int, at: Sequence[int]) -> int:
+    """Run a validator over a recording, killed as soon as there are so many events; return how often it was killed."""
     copy_bundles(recording, world.store)
     undertaker = Undertaker(world, rounds)
 
@@ -141,7 +158,7 @@ def replay(world: World, recording: Recording, *, rounds: int, spared: int = 0) 
         await hold_for_validator(world)
         slots = asyncio.ensure_future(play_slots(world, recording, stop))
         try:
-            return await asyncio.to_thread(undertaker.run, spared=spared)
+            return await asyncio.to_thread(undertaker.run, at)
         finally:
             stop.set()
             await slots
@@ -151,10 +168,10 @@ def replay(world: World, recording: Recording, *, rounds: int, spared: int = 0) 
 
 
 def events(world: World) -> list[tuple[str, str, bytes]]:
-    """Return every event but its number."""
+    """Return every event but its number, and without what a clock has said."""
     table = EventTable.open(world.devnet.config("validator").parent / "events.sqlite")
     try:
-        return [(event.kind, event.key, event.payload) for event in table.all()]
+        return [(event.kind, event.key, b"" if event.kind in (KIND, COST) else event.payload) for event in table.all()]
     finally:
         table.close()
 
