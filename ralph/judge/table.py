@@ -42,6 +42,7 @@ class Table:
         for item in measurements:
             if item.role in trees and item.tree != trees[item.role]:
                 raise CorruptStateError(f"{item.role} run with seed {item.seed:016x} is of another tree", code="OPS-HOLD")
+        for item in self._measurements:
             if item.role == "king" and item.stage in TRAINED:
                 known = self._king.setdefault(item.stage, {}).setdefault(item.seed, self._settled(item))
                 if known.score is not None and item.score is not None and known.score.val_bpb != item.score.val_bpb:
