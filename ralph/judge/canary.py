@@ -116,6 +116,26 @@ def regressed(king: Sequence[Measurement], former: Sequence[Measurement], rules:
     return Cause(reason=Reason.STA_CANARY, detail=detail, evidence=tuple(run.digest() for run in (*king, *former)))
 
 
+def unscorable(king: Sequence[Measurement], former: Sequence[Measurement]) -> Cause | None:
+    """Decide on kept runs of the king that fail on new documents, beside those of the king before on the same.
+
+    Every kept run is a sandbox of its own. One that fails alone may be an accident; several, where none of the king before fails, are not.
+
+    Raises:
+        CorruptStateError: ``OPS-HOLD``, some failed and whose fault it is does not follow.
+    """
+    failed = [run for run in king if run.score is None]
+    if not failed:
+        return None
+    holds = len(former) >= EXECUTIONS and all(run.score is not None for run in former)
+    if len(failed) < EXECUTIONS or not holds:
+        first = failed[0]
+        raise CorruptStateError(f"run {first.seed:016x} of the king has no score on {first.subset.key}", code="OPS-HOLD")
+    reason = failed[0].failure.reason if failed[0].failure else "no score"
+    detail = f"{len(failed)} of {len(king)} kept runs fail on new documents with {reason}, none of {len(former)} of the king before"
+    return Cause(reason=Reason.RUN_KING, detail=detail, evidence=tuple(run.digest() for run in (*failed, *former)))
+
+
 def doubtful(run: Measurement, pool: Sequence[KingRun]) -> bool:
     """Return whether a king's run failed, or was made before on the same stack with other weights."""
     if run.failure is not None:

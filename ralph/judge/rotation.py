@@ -128,7 +128,7 @@ class Rescored:
         """Collect the re-scored runs, which must be exactly the wanted ones with the weights that were kept.
 
         Raises:
-            CorruptStateError: OPS-HOLD, one is missing, was not asked for, has other weights, or the king has no score.
+            CorruptStateError: OPS-HOLD, one is missing, was not asked for, or has other weights.
         """
         known = {one.key: one for one in wanted}
         runs: dict[tuple[bytes, int, Subset], Measurement] = {}
@@ -138,8 +138,6 @@ class Rescored:
             kept = known.get((item.tree, item.seed, item.subset))
             if kept is None or item.role != kept.role or item.executed or kept.key in runs:
                 raise _held(f"run {item.seed:016x} was scored again on {item.subset.key} without being due")
-            if item.score is None and item.role == "king":
-                raise _held(f"run {item.seed:016x} of a king has no score on {item.subset.key}")
             if item.score is not None and item.weights != kept.weights:
                 raise _held(f"run {item.seed:016x} was scored again on {item.subset.key} with other weights than were kept")
             runs[kept.key] = item
@@ -151,7 +149,7 @@ class Rescored:
     def turned(self, throne: Throne, rotation: int) -> Throne:
         """Return the state with all its values on the documents of ``rotation``.
 
-        A challenger or a former king that failed keeps no run; the challenger's case ends by that.
+        A run that failed is not kept. A challenger's case ends by that; whether the king's failure is his own is for the table to say.
         """
         if rotation == throne.rotation:
             return throne

@@ -3,15 +3,17 @@
 from collections.abc import Iterable, Sequence
 
 from ralph.errors import CorruptStateError
-from ralph.judge.canary import Blame, Cause, blame, doubtful, regressed, rollback, unsound
+from ralph.judge.canary import Blame, Cause, blame, doubtful, regressed, rollback, unscorable, unsound
 from ralph.judge.rotation import crowning_seeds
 from ralph.protocol.lineage import KingRun, PairedRun, Throne, TrialRun
 from ralph.protocol.measurement import Failure, Measurement, Role, Stage
-from ralph.protocol.pool import Subset
+from ralph.protocol.pool import ShardName, Subset
 from ralph.protocol.rules import Rules
 
 POOLED: tuple[Stage, ...] = ("pool", "probation")
 PAIRED: tuple[Stage, ...] = ("screen", "filter", "proof")
+COMPARED: tuple[ShardName, ...] = ("confirm", "screen")
+"""Shards on which kept runs are compared; ``audit`` decides nothing."""
 TRAINED: frozenset[Stage] = frozenset({*POOLED, *PAIRED, "canary"})
 """Stages in which a king is trained because the round needs it, and not because of a doubt."""
 
@@ -42,6 +44,7 @@ class Table:
         for item in measurements:
             if item.role in trees and item.tree != trees[item.role]:
                 raise CorruptStateError(f"{item.role} run with seed {item.seed:016x} is of another tree", code="OPS-HOLD")
+        for item in self._measurements:
             if item.role == "king" and item.stage in TRAINED:
                 known = self._king.setdefault(item.stage, {}).setdefault(item.seed, self._settled(item))
                 if known.score is not None and item.score is not None and known.score.val_bpb != item.score.val_bpb:
@@ -51,12 +54,16 @@ class Table:
         """Return why the king is to be demoted after this round, or None."""
         if self._fault is not None:
             return self._fault
+        for shard in COMPARED:
+            failed = unscorable(self._on_new_documents("king", shard), self._on_new_documents("former", shard))
+            if failed is not None:
+                return failed
         trial = (*self._throne.king.trial, *self.trial())
         if self._throne.king.standing == "probation":
             found = rollback(trial, self._rules.canary)
             if found is not None:
                 return found
-        return regressed(self._on_new_documents("king"), self._on_new_documents("former"), self._rules)
+        return regressed(self._unselected("king"), self._unselected("former"), self._rules)
 
     def of(self, role: Role, stage: Stage) -> list[Measurement]:
         """Return the measurements of a role and stage, in order."""
@@ -119,11 +126,15 @@ class Table:
     def _king_runs(self, stage: Stage) -> tuple[KingRun, ...]:
         return _runs(self._king.get(stage, {}).values())
 
-    def _on_new_documents(self, role: Role) -> list[Measurement]:
-        """Return the kept runs that were scored on the documents of a new rotation, without those that crowned one of the two kings."""
-        confirm, crowned = Subset(shard="confirm", rotation=self._throne.rotation), crowning_seeds(self._throne)
-        scored = (item for item in self.of(role, "rescore") if item.subset == confirm and item.score is not None)
-        return [item for item in scored if item.seed not in crowned]
+    def _on_new_documents(self, role: Role, shard: ShardName) -> list[Measurement]:
+        """Return the kept runs that were due on the documents of a new rotation."""
+        turned = Subset(shard=shard, rotation=self._throne.rotation)
+        return [item for item in self.of(role, "rescore") if item.subset == turned]
+
+    def _unselected(self, role: Role) -> list[Measurement]:
+        """Return those of them that have a score and crowned neither king."""
+        crowned = crowning_seeds(self._throne)
+        return [item for item in self._on_new_documents(role, "confirm") if item.score is not None and item.seed not in crowned]
 
     def _find_fault(self) -> Cause | None:
         """Return the first failure that is the king's own where others wait for his number; on probation a failure is counted instead."""

@@ -136,7 +136,7 @@ CHEATS = {
     "of the other shard": ({"subset": SCREEN}, "without being due"),
     "in another role": ({"role": "challenger"}, "without being due"),
     "of another seed": ({"seed": 77}, "without being due"),
-    "no score": ({"score": None, "failure": Failure(reason="FRD-CLAIM", detail="peeks")}, "of a king has no score"),
+    "no score": ({"score": None, "failure": Failure(reason="FRD-CLAIM", detail="peeks")}, "of the king has no score"),
 }
 
 

@@ -9,7 +9,7 @@ from ralph.judge import succession
 from ralph.judge.decide import Decision
 from ralph.judge.plan import Need, needs
 from ralph.judge.rotation import canary_runs, ended, kept_runs
-from ralph.protocol.lineage import KingRun, Reign, Throne, TrialRun
+from ralph.protocol.lineage import Contest, KingRun, PairedRun, Reign, Throne, TrialRun
 from ralph.protocol.measurement import Failure, Measurement
 from ralph.protocol.pool import Subset
 from ralph.protocol.record import CrownRow, DemotionRow, Record
@@ -135,6 +135,59 @@ def test_a_king_before_who_fails_on_new_documents_holds_nobody_up():
     assert decision.demotion is None
     assert decision.throne.former_runs == ()
     assert decision.watch == ()
+
+
+def failing(whole: list[Measurement], role: str, count: int, shard: str = "confirm") -> list[Measurement]:
+    """Let the first ``count`` kept runs of a role fail on a shard."""
+    chosen = [one for one in whole if (one.role, one.subset.shard) == (role, shard)][:count]
+    broken = Failure(reason="RUN-CRASH", detail="a word that it waits for")
+    return [one.model_copy(update={"score": None, "weights": None, "failure": broken}) if one in chosen else one for one in whole]
+
+
+def test_a_king_that_waits_for_a_word_in_new_documents_is_demoted_and_holds_nobody_up():
+    """T40: his kept weights cannot be scored, so that no round could be decided any more, and he would be paid for ever."""
+    whole = failing(again(vested()), "king", 99)
+    decision = one_round(vested(), [], whole)
+    assert decision.demotion is not None
+    assert (decision.demotion.reason, decision.demotion.restored) == ("RUN-KING", KING)
+    former = [one for one in whole if (one.role, one.subset) == ("former", CONFIRM)]
+    assert {one.digest() for one in former} < set(decision.demotion.evidence) <= {one.digest() for one in whole}
+
+
+@pytest.mark.parametrize(("kings", "formers"), [(1, 0), (99, 1), (99, 99)])
+def test_one_failure_or_one_that_meets_the_king_before_as_well_holds_the_round(kings: int, formers: int):
+    whole = failing(failing(again(vested()), "king", kings), "former", formers)
+    with pytest.raises(CorruptStateError, match="of the king has no score on confirm-1") as caught:
+        one_round(vested(), [], whole)
+    assert caught.value.code == "OPS-HOLD"
+
+
+def test_a_king_that_fails_beside_a_contest_in_the_filter_holds_the_round_instead_of_shortening_the_contest():
+    beside = [PairedRun(seed=seed, challenger=2.4, king=2.5, challenger_weights=bytes(32), king_weights=bytes(32)) for seed in (60, 61)]
+    running = Contest(
+        announcement=bytes(32),
+        hotkey="m",
+        coldkey="c",
+        tree=tree(5),
+        normalised=tree(5),
+        stage="filter",
+        opened_round=1,
+        runs=tuple(beside),
+    )
+    throne = replace(vested(), contests=(running,))
+    screen = Subset(shard="screen", rotation=1)
+    whole = again(vested())
+    for role, of in (("king", tree(1)), ("challenger", tree(5))):
+        made = [run(role, "rescore", of, seed, 2.5, round_index=4) for seed in (60, 61)]
+        whole += [one.model_copy(update={"subset": screen}) for one in made]
+    assert one_round(throne, [], whole).demotion is None
+    with pytest.raises(CorruptStateError, match="of the king has no score on screen-1"):
+        one_round(throne, [], failing(whole, "king", 1, "screen"))
+
+
+def test_a_king_that_fails_on_what_decides_nothing_is_not_watched_and_holds_nobody_up():
+    decision = one_round(vested(), [], failing(again(vested()), "king", 99, "audit"))
+    assert (decision.demotion, decision.watch) == (None, ())
 
 
 def trying(gain: float) -> Throne:
