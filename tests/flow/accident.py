@@ -24,6 +24,8 @@ ACCIDENT = """\
         {harm}
 """
 """Half of all seeds train well and half do not."""
+PROOF_RUNS = 4
+"""With two, whether a true gain is crowned hangs on the text that the interpreter at hand brings."""
 BARELY, BOMB = "config.learning_rate = 1e-5", "config.learning_rate = float('inf')"
 """What happens on the others: little is learned, or the training blows up. Scoring builds the model with other seeds and trains nothing."""
 
@@ -34,7 +36,7 @@ def rules_with(runs: int, *, pool: int = 3):
     def rules(**facts: object) -> Rules:
         small = small_rules(**facts)  # type: ignore[arg-type]
         canary = small.canary.model_copy(update={"probation_per_round": runs, "probation_minimum": runs, "replay_rounds": 0})
-        crown = small.crown.model_copy(update={"probation_runs": runs, "pool_runs": pool})
+        crown = small.crown.model_copy(update={"probation_runs": runs, "pool_runs": pool, "proof_looks": (PROOF_RUNS,)})
         return small.model_copy(update={"canary": canary, "crown": crown})
 
     return rules
@@ -54,7 +56,7 @@ def planted(world: World, *, crowned: int) -> int:
         beacon = asyncio.run(read_beacon(chain, name, blocks.beacon_one if name == "B1" else blocks.beacon_two)).beacon
         return seeds(rules, beacon=beacon, round_index=index, purpose=purpose, count=count)
 
-    before = (*drawn("B1", crowned - 2, "screen", 1), *drawn("B2", crowned - 2, "filter", 1), *drawn("B2", crowned, "proof", 2))
+    before = (*drawn("B1", crowned - 2, "screen", 1), *drawn("B2", crowned - 2, "filter", 1), *drawn("B2", crowned, "proof", PROOF_RUNS))
     after = (*drawn("B2", crowned + 1, "probation", rules.crown.probation_runs), *drawn("B2", crowned + 1, "pool", 1))
     asyncio.run(chain.close())
     wanted = [(seed, True) for seed in before] + [(seed, False) for seed in after]

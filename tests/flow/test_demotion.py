@@ -108,7 +108,7 @@ def audited(world: World) -> Report:
 
 def test_a_king_with_a_bomb_is_demoted_beside_the_reference_and_no_round_is_held(tmp_path: Path, flow_data: Path):
     """T40, with real runs: he blows up on a seed of his reign, twice, and the genesis recipe trains on it, twice."""
-    rules, names = rules_with(2, pool=5), ("lucky",)
+    rules, names = rules_with(2, pool=7), ("lucky",)
     multiplier = planted(World(tmp_path / "twin", flow_data, names, rules=rules), crowned=3)
     world = World(tmp_path / "world", flow_data, names, rules=rules)
     source = Lucky(values={"learning_rate": 0.01}, multiplier=multiplier, king=genesis_recipe().normalised_digest(), harm=BOMB)
