@@ -11,7 +11,8 @@ from ralph.auditor.report import Check, Findings
 from ralph.protocol.lineage import Throne
 from ralph.protocol.measurement import GuardRow, Measurement, sits_exams
 from ralph.protocol.record import Record
-from ralph.protocol.rules import PRIVATE_ITEMS, GuardKind, Rules
+from ralph.protocol.rules import Rules
+from ralph.protocol.scoring_rules import PRIVATE_ITEMS, GuardKind
 
 Seen = dict[tuple[str, bytes, int], Measurement]
 """Runs by role, tree and seed, of all Records so far."""

@@ -8,22 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
+from ralph.cli.models import open_recipe, open_rung, public_exam, public_rows
 from ralph.cli.output import JsonOption, emit, progress
 from ralph.cli.sandboxes import open_sandbox
-from ralph.cli.train import BATCH_ROWS, open_rung
 from ralph.config import load_config
-from ralph.errors import ConfigurationError
 from ralph.evaluate.calibrate import QUANTILES, Calibrated, calibrate
-from ralph.evaluate.measure import Exam
-from ralph.protocol.network import CPU_TOLERANCE, GPU_TOLERANCE, LADDER
-from ralph.protocol.rules import EvaluationRules
-from ralph.repository.genesis import genesis_recipe, variant
-from ralph.repository.trees import materialise, read_tree
+from ralph.evaluate.loading import Model
+from ralph.protocol.network import LADDER
+from ralph.repository.genesis import variant
+from ralph.repository.trees import materialise
 from ralph.sandbox.limits import limits_for
 from ralph.train import host
 from ralph.train.run import RunJob, StepReport
-
-DECIMALS = 5
 
 
 def calibrate_command(
@@ -42,9 +38,7 @@ def calibrate_command(
     On a CPU both are the same to 1e-14 nats. In bfloat16 on a GPU they are not, and what is honest depends on the card.
     """
     scale, opened = open_rung(rung, data, config)
-    if recipe is not None and not recipe.is_dir():
-        raise ConfigurationError(f"there is no recipe in {recipe}")
-    tree = variant(genesis_recipe() if recipe is None else read_tree(recipe), configuration)
+    tree = variant(open_recipe(recipe), configuration)
     sandbox = open_sandbox(load_config(config) if config is not None else None)
     with tempfile.TemporaryDirectory(prefix="ralph-calibrate-") as folder, progress(f"calibrate {scale.name}", quiet=json) as meter:
         materialise(tree, Path(folder) / "recipe")
@@ -54,24 +48,8 @@ def calibrate_command(
             meter.update(step.step, step.steps, f"loss {step.loss_nats:.4f} nats")
 
         trained = host.train(job, sandbox=sandbox, data=opened, on_step=report)
-        exam = Exam(
-            sandbox=sandbox,
-            recipe=job.recipe,
-            weights=trained.weights,
-            rung=scale,
-            rules=EvaluationRules(
-                uniform_cells=probes,
-                weighted_cells=0,
-                batch_rows=BATCH_ROWS,
-                tolerances=(CPU_TOLERANCE, GPU_TOLERANCE),
-                published_decimals=DECIMALS,
-                max_cost_ratio=0.0,
-            ),
-            vocabulary=opened.vocabulary,
-            rows=opened.validation.rows(min(documents, len(opened.validation)), scale.sequence),
-            key=os.urandom(32),
-            king=None,
-        )
+        model = Model(sandbox=sandbox, recipe=job.recipe, weights=trained.weights, rung=scale, vocabulary=opened.vocabulary)
+        exam = public_exam(model, public_rows(opened, documents, scale), probes=probes, key=os.urandom(32))
         found = calibrate(exam, probes=probes)
     value = _value(found, rung=scale.name, tree=tree.digest())
     emit(value, list(_lines(value)), as_json=json)

@@ -14,32 +14,30 @@ import typer
 
 from ralph.cli import private
 from ralph.cli.errors import Exit
+from ralph.cli.models import BATCH_ROWS, open_recipe, open_rung, open_weights
 from ralph.cli.output import JsonOption, emit, progress
 from ralph.cli.sandboxes import open_sandbox
-from ralph.cli.train import BATCH_ROWS, open_rung
 from ralph.config import load_config, load_profile
 from ralph.data.dataset import DataSet
 from ralph.data.tokenizer import open_tokenizer
 from ralph.errors import ConfigurationError
 from ralph.evaluate.core22.bundle import Bundle, open_bundle
 from ralph.evaluate.core22.download import download
-from ralph.evaluate.core22.exam import Exam
-from ralph.evaluate.core22.examining import Examination, Examined, Model, examine
-from ralph.evaluate.core22.guarded import audit_rules
+from ralph.evaluate.core22.examining import Examination, Examined, examine, starting
+from ralph.evaluate.core22.guarded import Setting, audited_examination
 from ralph.evaluate.core22.manifest import Manifest, build
 from ralph.evaluate.core22.results import Result, TaskResult, grade
 from ralph.evaluate.core22.tasks import Table
+from ralph.evaluate.loading import Model
 from ralph.protocol.canonical import digest
 from ralph.protocol.network import DEVNET_EXAM, LADDER
 from ralph.protocol.rules import Rung
-from ralph.repository.genesis import genesis_recipe
-from ralph.repository.trees import materialise, read_tree
+from ralph.repository.trees import materialise
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="Fetch, show and score downstream tasks.")
 app.add_typer(private.app, name="private")
 
 KEY_TAG = "recipe-net/cli-core/v1"
-MAX_WEIGHTS_BYTES = 4 << 30
 DIGEST_DIGITS = 64
 
 TaskOption = Annotated[list[str] | None, typer.Option("--task", help="Label of a task. Repeatable; by default all that are there.")]
@@ -108,19 +106,18 @@ def score(
 ) -> None:
     """Ask a trained model the items of some tasks, probe its answers, and print accuracies by both tables of chance levels."""
     scale, opened = open_rung(rung, data, config)
-    if recipe is not None and not recipe.is_dir():
-        raise ConfigurationError(f"there is no recipe in {recipe}")
     held = open_bundle(bundle)
     manifest = _chosen(held, task, items)
-    tree = genesis_recipe() if recipe is None else read_tree(recipe)
+    tree = open_recipe(recipe)
     sandbox = open_sandbox(load_config(config) if config is not None else None)
     secret = os.urandom(32)
     with tempfile.TemporaryDirectory(prefix="ralph-core-") as folder, progress("core", quiet=json) as meter:
         materialise(tree, Path(folder) / "recipe")
-        model = Model(sandbox=sandbox, recipe=Path(folder) / "recipe", weights=_read(weights), rung=scale, vocabulary=opened.vocabulary)
+        place, held_weights = Path(folder) / "recipe", open_weights(weights, scale)
+        model = Model(sandbox=sandbox, recipe=place, weights=held_weights, rung=scale, vocabulary=opened.vocabulary)
         examined = examine(
             _examination(held, manifest, scale, opened),
-            model.start,
+            starting(model),
             key=lambda purpose: digest(KEY_TAG, {"secret": secret, "purpose": purpose}),
             king=None,
             progress=meter.update,
@@ -175,28 +172,13 @@ def _compared(manifest: Manifest, config: Path) -> tuple[Exit, str]:
 
 
 def _examination(bundle: Bundle, manifest: Manifest, rung: Rung, data: DataSet) -> Examination:
-    audited = audit_rules(DEVNET_EXAM)
-    exam = Exam(
-        bundle=bundle,
-        manifest=manifest,
+    setting = Setting(
         tokenizer=open_tokenizer(data.tokenizer_bytes, vocabulary=data.vocabulary),
         sequence=rung.sequence,
         batch_rows=BATCH_ROWS,
         filler=data.validation.rows(1, rung.sequence).filler.astype(np.int32),
-        margin_nats=audited.margin_nats,
     )
-    return Examination(name="score", exam=exam, rules=audited)
-
-
-def _read(weights: Path) -> bytes:
-    """Return a file of weights. Raises ConfigurationError."""
-    try:
-        size = weights.stat().st_size
-        if size > MAX_WEIGHTS_BYTES:
-            raise ConfigurationError(f"{weights} has {size} bytes, limit {MAX_WEIGHTS_BYTES}")
-        return weights.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{weights} cannot be read: {error.strerror}; `ralph train` writes weights.safetensors") from error
+    return audited_examination("score", bundle, manifest, setting, DEVNET_EXAM)
 
 
 def _value(result: Result, examined: Examined, rung: Rung, tree: bytes, worker_cpu_s: float) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from ralph.evaluate.core22.guarded import auditable, guard_of
 from ralph.evaluate.core22.manifest import Manifest, build
 from ralph.evaluate.core22.private import ASKED_SHARD, PrivateItem, read_items
 from ralph.evaluate.core22.sealing import seal
-from ralph.protocol.rules import PrivateGuard, Rules, TaskGuard
+from ralph.protocol.rules import Rules
+from ralph.protocol.scoring_rules import PrivateGuard, TaskGuard
 
 PRIVATE_ACTIVE = 50
 """Private items that are asked in a rotation, where there are as many."""

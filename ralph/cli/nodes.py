@@ -21,7 +21,7 @@ from ralph.data.pool import open_pool
 from ralph.data.tokenizer import open_tokenizer
 from ralph.errors import ConfigurationError
 from ralph.evaluate.core22.examining import Examination
-from ralph.evaluate.core22.guarded import task_examination
+from ralph.evaluate.core22.guarded import Setting, task_examination
 from ralph.evaluate.core22.private import open_items, private_examination
 from ralph.executors.local import LocalExecutor
 from ralph.interfaces import Sandbox
@@ -141,21 +141,21 @@ def open_examinations(
     found = []
     if tasks is None and private is None:
         return ()
-    shape: dict[str, Any] = {
-        "tokenizer": open_tokenizer(data.tokenizer_bytes, vocabulary=data.vocabulary),
-        "sequence": rules.rung(rules.crown.rung).sequence,
-        "batch_rows": rules.evaluation.batch_rows,
-        "filler": filler,
-    }
+    setting = Setting(
+        tokenizer=open_tokenizer(data.tokenizer_bytes, vocabulary=data.vocabulary),
+        sequence=rules.rung(rules.crown.rung).sequence,
+        batch_rows=rules.evaluation.batch_rows,
+        filler=filler,
+    )
     if tasks is not None:
         if config.core is None:
             raise ConfigurationError("the Rules guard downstream tasks: a validator needs `core`, the bundle, in its configuration")
-        found.append(task_examination(config.core, tasks, rules.exam, **shape))
+        found.append(task_examination(config.core, tasks, rules.exam, setting))
     if private is not None:
         if config.private_items is None or config.private_items_key is None:
             raise ConfigurationError("the Rules guard private items: a validator needs `private_items` and `private_items_key`")
         pool = open_items(config.private_items, key=config.private_items_key, expect=private.commitment)
-        found.append(private_examination(pool, private, rules.exam, beacon=profile.chain, hotkey=hotkey, **shape))
+        found.append(private_examination(pool, private, rules.exam, setting=setting, beacon=profile.chain, hotkey=hotkey))
     return tuple(found)
 
 

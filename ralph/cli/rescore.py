@@ -7,20 +7,14 @@ from typing import Annotated
 
 import typer
 
+from ralph.cli.models import open_recipe, open_rung, open_weights, public_exam, public_rows
 from ralph.cli.output import JsonOption, emit
 from ralph.cli.sandboxes import open_sandbox
-from ralph.cli.train import BATCH_ROWS, open_rung
 from ralph.config import load_config
-from ralph.errors import ConfigurationError
 from ralph.evaluate.appeal import rescore
-from ralph.evaluate.measure import Exam
-from ralph.protocol.network import CPU_TOLERANCE, GPU_TOLERANCE, LADDER
-from ralph.protocol.rules import EvaluationRules
-from ralph.repository.genesis import genesis_recipe
-from ralph.repository.trees import materialise, read_tree
-from ralph.train.host import weight_limits
-
-DECIMALS = 5
+from ralph.evaluate.loading import Model
+from ralph.protocol.network import LADDER
+from ralph.repository.trees import materialise
 
 
 def rescore_command(
@@ -39,29 +33,13 @@ def rescore_command(
     precise; the standard error says how much.
     """
     scale, opened = open_rung(rung, data, config)
-    if recipe is not None and not recipe.is_dir():
-        raise ConfigurationError(f"there is no recipe in {recipe}")
-    tree = genesis_recipe() if recipe is None else read_tree(recipe)
+    tree = open_recipe(recipe)
+    sandbox = open_sandbox(load_config(config) if config is not None else None)
     with tempfile.TemporaryDirectory(prefix="ralph-rescore-") as folder:
-        materialise(tree, Path(folder) / "recipe")
-        exam = Exam(
-            sandbox=open_sandbox(load_config(config) if config is not None else None),
-            recipe=Path(folder) / "recipe",
-            weights=_read(weights, weight_limits(scale).size_bytes),
-            rung=scale,
-            rules=EvaluationRules(
-                uniform_cells=draws,
-                weighted_cells=0,
-                batch_rows=BATCH_ROWS,
-                tolerances=(CPU_TOLERANCE, GPU_TOLERANCE),
-                published_decimals=DECIMALS,
-                max_cost_ratio=0.0,
-            ),
-            vocabulary=opened.vocabulary,
-            rows=opened.validation.rows(min(documents, len(opened.validation)), scale.sequence),
-            key=os.urandom(32),
-            king=None,
-        )
+        place = Path(folder) / "recipe"
+        materialise(tree, place)
+        model = Model(sandbox=sandbox, recipe=place, weights=open_weights(weights, scale), rung=scale, vocabulary=opened.vocabulary)
+        exam = public_exam(model, public_rows(opened, documents, scale), probes=draws, key=os.urandom(32))
         found = rescore(exam, opened.token_bytes, draws=draws)
     value = {
         "rung": scale.name,
@@ -77,12 +55,3 @@ def rescore_command(
         [f"rung {scale.name}, tree {value['tree']}", f"{told}, from {found.draws} prefixes of {found.documents} documents"],
         as_json=json,
     )
-
-
-def _read(path: Path, limit: int) -> bytes:
-    try:
-        if path.stat().st_size > 2 * limit:
-            raise ConfigurationError(f"{path} is larger than any weights of this rung")
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"cannot read the weights {path}: {error.strerror}; give the safetensors file of a run") from error

@@ -6,13 +6,13 @@ The worker that trains is not asked, so a run with snapshots is the same run as 
 import json
 from pathlib import Path
 
+from ralph.cli.models import public_exam
 from ralph.data.dataset import DataSet, Rows
 from ralph.errors import CorruptStateError
-from ralph.evaluate.measure import Exam, score
+from ralph.evaluate.loading import Model
+from ralph.evaluate.measure import score
 from ralph.interfaces import Sandbox
 from ralph.protocol.canonical import digest
-from ralph.protocol.network import CPU_TOLERANCE, GPU_TOLERANCE
-from ralph.protocol.rules import EvaluationRules
 from ralph.store.files import replace_file
 from ralph.train import safetensors, wire
 from ralph.train.host import state_limits
@@ -24,8 +24,6 @@ KEY_TAG = "recipe-net/cli-snapshot/v1"
 MODEL = "model."
 """What the names of the model's tensors in a training state begin with, by the recipe's interface."""
 PROBES = 256
-BATCH_ROWS = 64
-DECIMALS = 5
 
 
 class Snapshots:
@@ -46,24 +44,14 @@ class Snapshots:
             for tensor in state
             if tensor.name.startswith(MODEL)
         ]
-        exam = Exam(
+        scored = Model(
             sandbox=self._sandbox,
             recipe=self._job.recipe,
             weights=safetensors.dump(model),
             rung=self._job.rung,
-            rules=EvaluationRules(
-                uniform_cells=PROBES,
-                weighted_cells=0,
-                batch_rows=BATCH_ROWS,
-                tolerances=(CPU_TOLERANCE, GPU_TOLERANCE),
-                published_decimals=DECIMALS,
-                max_cost_ratio=0.0,
-            ),
             vocabulary=self._data.vocabulary,
-            rows=self._rows,
-            key=digest(KEY_TAG, {"seed": self._job.seed, "step": boundary.step}),
-            king=None,
         )
+        exam = public_exam(scored, self._rows, probes=PROBES, key=digest(KEY_TAG, {"seed": self._job.seed, "step": boundary.step}))
         measured = score(exam, self._data.token_bytes)
         self.found[boundary.step] = measured.val_bpb
         replace_file(self._path, (json.dumps({str(step): value for step, value in self.found.items()}, indent=2) + "\n").encode())

@@ -13,25 +13,21 @@ import numpy as np
 import typer
 
 from ralph.agent import knobs
+from ralph.cli.models import BATCH_ROWS, open_recipe, open_rung, public_rows
 from ralph.cli.output import JsonOption, Meter, emit, progress
 from ralph.cli.sandboxes import open_sandbox
 from ralph.cli.snapshots import Snapshots
-from ralph.config import default_home, load_config, load_profile
-from ralph.data.dataset import DataSet, Rows, open_data
-from ralph.data.layout import read_manifest
-from ralph.errors import ConfigurationError
+from ralph.config import default_home, load_config
+from ralph.data.dataset import DataSet, Rows
 from ralph.evaluate import claims
 from ralph.evaluate.estimator import bits_per_byte
 from ralph.interfaces import Sandbox
 from ralph.protocol.canonical import digest, open_envelope
-from ralph.protocol.data import DataManifest
 from ralph.protocol.network import LADDER
 from ralph.protocol.patch import RecipeTree
 from ralph.protocol.rules import Rung
-from ralph.repository.genesis import genesis_recipe
 from ralph.repository.genesis import variant as configured
-from ralph.repository.trees import materialise, read_tree
-from ralph.sandbox import gpu
+from ralph.repository.trees import materialise
 from ralph.sandbox.limits import limits_for
 from ralph.sandbox.options import Program
 from ralph.sandbox.preflight import Attackable
@@ -44,7 +40,6 @@ from ralph.train.sinks import Sink, Track, open_sink
 
 DOCUMENTS = 256
 """Public validation documents that are scored."""
-BATCH_ROWS = 64
 KEY_TAG = "recipe-net/cli-train-order/v1"
 MEBI = 1 << 20
 
@@ -70,10 +65,8 @@ def train(
     validators, on other seeds and hidden documents.
     """
     scale, opened = open_rung(rung, data, config)
-    if recipe is not None and not recipe.is_dir():
-        raise ConfigurationError(f"there is no recipe in {recipe}")
-    tree = configured(genesis_recipe() if recipe is None else read_tree(recipe), variant)
-    rows = opened.validation.rows(min(documents, len(opened.validation)), scale.sequence)
+    tree = configured(open_recipe(recipe), variant)
+    rows = public_rows(opened, documents, scale)
     directory = (out or default_home() / "runs" / f"{scale.name}-{tree.digest().hex()[:8]}-{seed}").absolute()
     run = identity(tree=tree.digest(), rung=scale, seed=seed, data=opened.manifest.digest(), ranks=ranks)
     journal = journal_of(directory, run, resume=resume)
@@ -92,23 +85,6 @@ def train(
     finish(journal, result, value)
     value["directory"] = str(directory)
     emit(value, list(_lines(value)), as_json=json)
-
-
-def open_rung(name: str, data: Path | None, config: Path | None) -> tuple[Rung, DataSet]:
-    """Return the rung and the verified data. Raises ConfigurationError."""
-    ladder: tuple[Rung, ...] = LADDER
-    expect: bytes | None = None
-    if config is not None:
-        node = load_config(config)
-        rules = load_profile(node.profile).rules
-        ladder, expect = rules.ladder, rules.data.manifest if data is None else None
-        data = data or node.data
-    data = data or default_home() / "data" / "public"
-    scale = next((one for one in ladder if one.name == name), None)
-    if scale is None:
-        raise ConfigurationError(f"there is no rung {name!r}; the ladder has {', '.join(one.name for one in ladder)}")
-    gpu.require(limits_for(scale).gpus)
-    return scale, open_data(data, expect=expect or read_manifest(data, DataManifest).digest())
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from ralph.protocol.canonical import digest
 from ralph.protocol.merkle import tree_hash
 from ralph.protocol.pool import SHARDS, OpenedSubset, PoolCommitment, PoolLeaves, ShardName, Subset
 from ralph.protocol.rounds import begins_rotation, rotation_of
-from ralph.protocol.rules import HiddenRules
+from ralph.protocol.scoring_rules import HiddenRules
 
 ACTIVE_TAG = "recipe-net/pool/active/v2"
 ACTIVE_PART = 10

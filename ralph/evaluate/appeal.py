@@ -62,7 +62,7 @@ def rescore(exam: Exam, token_bytes: NDArray[np.uint8], *, draws: int) -> Rescor
     unit = (words(exam.key, APPEAL, draws) >> np.uint64(11)).astype(np.float64) * 2.0**-53
     drawn = np.minimum((unit * cells.count).astype(np.int64), cells.count - 1)
     probed = np.unique(drawn)
-    with exam.start() as worker:
+    with exam.model.start() as worker:
         truths = exam.truths(worker, probed)
     of_draw = truths[np.searchsorted(probed, drawn)]
     size = int(true_bytes(exam.rows, token_bytes).sum())

@@ -11,7 +11,7 @@ import numpy as np
 
 from ralph.evaluate.cells import Cells, Floats
 from ralph.evaluate.measure import Exam
-from ralph.protocol.rules import ToleranceRules
+from ralph.protocol.scoring_rules import ToleranceRules
 
 TAU_QUANTILE = 0.999
 """Of honest mismatches, below tau."""
@@ -70,10 +70,10 @@ def calibrate(exam: Exam, *, probes: int) -> Calibrated:
     count = Cells.of(exam.rows.lengths).count
     generator = np.random.default_rng(list(exam.key))
     wanted = np.sort(generator.choice(count, size=min(probes, count), replace=False))
-    with exam.start() as first, exam.start() as second:
+    with exam.model.start() as first, exam.model.start() as second:
         claims = exam.claims(first)
         truths = exam.truths(second, wanted)
-    return Calibrated(mismatch=truths - claims[wanted], device=exam.rung.device, probe_multiple=exam.tolerance.probe_multiple)
+    return Calibrated(mismatch=truths - claims[wanted], device=exam.model.rung.device, probe_multiple=exam.tolerance.probe_multiple)
 
 
 def _above(value: float) -> float:

@@ -16,8 +16,6 @@ to retry, which is another draw for him: callers bound the retries, and distrust
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,16 +28,11 @@ from ralph.evaluate import claims as claiming
 from ralph.evaluate import probes as probing
 from ralph.evaluate.cells import Cells, Floats, Integers
 from ralph.evaluate.draw import draw, no_draw
-from ralph.evaluate.loading import open_model
+from ralph.evaluate.loading import Model
 from ralph.evaluate.score import Audit, Score, assemble
 from ralph.evaluate.tolerance import Doubt, doubts
-from ralph.interfaces import Sandbox, SandboxedWorker, SandboxSpec
-from ralph.protocol.rules import EvaluationRules, Rung, ToleranceRules
-from ralph.sandbox.limits import limits_for
-from ralph.train import finite, wire
-from ralph.train.channel import WorkerChannel
-from ralph.train.host import weight_limits
-from ralph.train.safetensors_header import parse
+from ralph.interfaces import SandboxedWorker
+from ralph.protocol.scoring_rules import EvaluationRules, ToleranceRules
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +48,7 @@ def score(exam: "Exam", token_bytes: NDArray[np.uint8]) -> Score:
         UntrustedInputError: ``FRD-CLAIM``, ``RUN-NAN``, ``RUN-SHAPE`` and what else a worker may do wrong.
         InfrastructureError: ``OPS-NUMERIC`` for a difference that does not repeat.
     """
-    with exam.start() as first, exam.start() as second:
+    with exam.model.start() as first, exam.model.start() as second:
         claims = exam.claims(first)
         audited = exam.audit(claims, second)
     return _assembled(exam, audited, token_bytes)
@@ -67,7 +60,7 @@ def audit(claims: Floats, exam: "Exam", token_bytes: NDArray[np.uint8]) -> Score
     ``claims`` is float64[C] from ``ralph.evaluate.claims.collect`` with the same rows, batch shape and key; everything else
     is as for ``score``.
     """
-    with exam.start() as second:
+    with exam.model.start() as second:
         audited = exam.audit(claims, second)
     return _assembled(exam, audited, token_bytes)
 
@@ -78,7 +71,7 @@ def exact(exam: "Exam", token_bytes: NDArray[np.uint8]) -> Score:
     Raises:
         UntrustedInputError: Weights that do not fit, or with which losses are no numbers.
     """
-    with exam.start() as first:
+    with exam.model.start() as first:
         claims = exam.claims(first)
     none = np.zeros(0, np.int64)
     audited = Audit(claims=claims, draw=no_draw(exam.key, claims), probed=none, truths=np.zeros(0))
@@ -86,7 +79,7 @@ def exact(exam: "Exam", token_bytes: NDArray[np.uint8]) -> Score:
 
 
 def _assembled(exam: "Exam", audited: Audit, token_bytes: NDArray[np.uint8]) -> Score:
-    spent = {"worker_cpu_s": exam.worker_cpu_s, "scoring_cpu_s": exam.scoring_cpu_s}
+    spent = {"worker_cpu_s": exam.model.worker_cpu_s, "scoring_cpu_s": exam.scoring_cpu_s}
     return assemble(audited, exam.rows, tolerance=exam.tolerance, token_bytes=token_bytes, **spent)
 
 
@@ -103,22 +96,18 @@ class Revealed:
 def reveal(exam: "Exam") -> Revealed:
     """Collect claims and true losses of every cell and accuse nobody: for benchmarks and tests, see ``ralph.evaluate.redraw``."""
     cells = Cells.of(exam.rows.lengths)
-    with exam.start() as first, exam.start() as second:
+    with exam.model.start() as first, exam.model.start() as second:
         claims = exam.claims(first)
         return Revealed(claims=claims, truths=exam.truths(second, np.arange(cells.count)))
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Exam:
-    """One measurement in progress: what is measured, and the CPU time of its sandboxes so far.
+    """One measurement in progress.
 
     Args:
-        sandbox: Where the recipe's code runs.
-        recipe: A materialised recipe tree.
-        weights: The model's safetensors file, foreign bytes.
-        rung: Shape and limits.
+        model: What is measured.
         rules: Numbers of probes, batch shape, tolerances.
-        vocabulary: Number of token ids V.
         rows: N documents of T + 1 tokens; T is the rung's sequence.
         key: 32 secret bytes that no worker and no miner sees; fresh for every measurement.
         king: float64[C] the king's claims on the same cells, which the weighted draws compare with; None for the king.
@@ -126,44 +115,27 @@ class Exam:
         king_share: Share of the king's probes above tau, on the same device.
     """
 
-    sandbox: Sandbox
-    recipe: Path
-    weights: bytes = field(repr=False)
-    rung: Rung
+    model: Model
     rules: EvaluationRules
-    vocabulary: int
     rows: Rows = field(repr=False)
     key: bytes = field(repr=False)
     king: Floats | None = field(repr=False)
     scratch: Path | None = None
     king_share: float = 0.0
-    worker_cpu_s: float = 0.0
     scoring_cpu_s: float = 0.0
     """Of the last phase, without the start of its sandbox."""
     tolerance: ToleranceRules = field(init=False)
-    tensors: tuple[wire.Tensor, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         count = Cells.of(self.rows.lengths).count
-        if self.rows.sequence != self.rung.sequence or (self.king is not None and self.king.shape != (count,)):
-            raise ConfigurationError(f"rows not of {self.rung.sequence} + 1 tokens, or the king's losses not of their {count} cells")
-        self.tolerance = self.rules.tolerance(self.rung.device)
-        self.tensors = parse(self.weights, weight_limits(self.rung))
-        finite.check(self.tensors)
-
-    @contextmanager
-    def start(self) -> Iterator[SandboxedWorker]:
-        """Start a sandbox. The recipe is not touched in it before ``open``."""
-        with self.sandbox.launch(SandboxSpec(recipe=self.recipe, limits=limits_for(self.rung))) as worker:
-            try:
-                yield worker
-            finally:
-                worker.kill()
-                self.worker_cpu_s += worker.cpu_seconds()
+        rung = self.model.rung
+        if self.rows.sequence != rung.sequence or (self.king is not None and self.king.shape != (count,)):
+            raise ConfigurationError(f"rows not of {rung.sequence} + 1 tokens, or the king's losses not of their {count} cells")
+        self.tolerance = self.rules.tolerance(rung.device)
 
     def claims(self, worker: SandboxedWorker) -> Floats:
         """Collect and freeze the claims, and destroy the sandbox that made them."""
-        channel = self.open(worker)
+        channel = self.model.open(worker)
         before = worker.cpu_seconds()
         frozen = claiming.collect(channel.claim, self.rows, batch_rows=self.rules.batch_rows, key=self.key, scratch=self.scratch)
         self.scoring_cpu_s = worker.cpu_seconds() - before
@@ -172,10 +144,10 @@ class Exam:
 
     def truths(self, worker: SandboxedWorker, wanted: Integers) -> Floats:
         """Probe cells and destroy the sandbox."""
-        channel = self.open(worker)
+        channel = self.model.open(worker)
         before = worker.cpu_seconds()
         found = probing.collect(
-            lambda tokens, positions: channel.probe(tokens, positions, self.vocabulary),
+            lambda tokens, positions: channel.probe(tokens, positions, self.model.vocabulary),
             self.rows,
             wanted,
             batch_rows=self.rules.batch_rows,
@@ -214,7 +186,7 @@ class Exam:
         said, probed = audited.claims[audited.probed], audited.probed
         worst = float(np.abs(audited.truths - said).max())
         logger.warning("%d of %d probes are doubted; both phases run once more", int(doubted.sum()), probed.size)
-        with self.start() as first, self.start() as second:
+        with self.model.start() as first, self.model.start() as second:
             claimed = self.claims(first)[probed]
             truths = self.truths(second, probed)
         repeated = doubted & (np.abs(claimed - said) <= self.tolerance.tau_nats)
@@ -224,7 +196,3 @@ class Exam:
         if again:
             raise UntrustedInputError("FRD-CLAIM", f"{detail}; again in a replay: {'; '.join(doubt.detail for doubt in again)}")
         raise InfrastructureError(f"{detail}; not again in a replay", code="OPS-NUMERIC")
-
-    def open(self, worker: SandboxedWorker) -> WorkerChannel:
-        """Build the recipe and load the weights in a started sandbox."""
-        return open_model(worker, recipe=self.recipe, rung=self.rung, vocabulary=self.vocabulary, tensors=self.tensors)

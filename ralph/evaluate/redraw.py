@@ -15,7 +15,7 @@ from ralph.evaluate.cells import Floats
 from ralph.evaluate.draw import draw
 from ralph.evaluate.estimator import exceedances, totals
 from ralph.protocol.canonical import digest
-from ralph.protocol.rules import EvaluationRules
+from ralph.protocol.scoring_rules import EvaluationRules
 
 REDRAW_TAG = "recipe-net/evaluate/redraw/v1"
 

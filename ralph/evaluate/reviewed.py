@@ -10,7 +10,7 @@ Not promised: that a reviewed model is causal under every configuration. That is
 
 from ralph.protocol.canonical import blob_digest, digest
 from ralph.protocol.patch import RecipeTree
-from ralph.protocol.rules import EvaluationRules
+from ralph.protocol.scoring_rules import EvaluationRules
 
 CODE_TAG = "recipe-net/evaluate/reviewed-code/v1"
 OPTIMISERS = "optim.py"

@@ -12,7 +12,7 @@ from ralph.evaluate.cells import Cells, Floats, Integers
 from ralph.evaluate.draw import Draw
 from ralph.evaluate.estimator import LN2, Totals, bits_per_byte, totals
 from ralph.protocol import measurement
-from ralph.protocol.rules import EvaluationRules, ToleranceRules
+from ralph.protocol.scoring_rules import EvaluationRules, ToleranceRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

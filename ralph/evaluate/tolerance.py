@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ralph.evaluate.cells import Floats, Integers
 from ralph.evaluate.draw import Draw
-from ralph.protocol.rules import ToleranceRules
+from ralph.protocol.scoring_rules import ToleranceRules
 
 CORRECTION_ERRORS = 5.0
 

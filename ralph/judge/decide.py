@@ -20,12 +20,13 @@ from ralph.judge.agreement import agreed
 from ralph.judge.canary import Cause
 from ralph.judge.guards import failed, named
 from ralph.judge.rotation import check_subsets, turn
-from ralph.judge.sequential import Action, Look, filter_look, proof_look, screen
+from ralph.judge.rows import look_row, look_sentence, outcome_row, void_row
+from ralph.judge.sequential import Action, filter_look, proof_look, screen
 from ralph.judge.table import Table
 from ralph.protocol.lineage import Contest, KingRun, PairedRun, Reign, Throne
 from ralph.protocol.measurement import GuardRow, Measurement
 from ralph.protocol.reasons import Reason
-from ralph.protocol.record import CaseRow, CrownRow, DemotionRow, LookRow, OutcomeRow, State, WatchRow
+from ralph.protocol.record import CaseRow, CrownRow, DemotionRow, OutcomeRow, State, WatchRow
 from ralph.protocol.rounds import rotation_of
 from ralph.protocol.rules import CrownRules, Rules
 from ralph.protocol.seeds import draw
@@ -114,12 +115,7 @@ def decide(
         judged.append(one)
     after = succession.tried(throne, table.trial(), table.former_runs(), rules.crown)
     after = replace(after, pool=_unique((*pool, *table.proof_runs())), entries=entries)
-    decision = _conclude(after, round_index, judged, cases, sealed)
-    crown = decision.crown
-    if crown is not None:
-        pools = agreed(measurements, crown.tree, level=rules.hidden.agreement_level)
-        crown = crown.model_copy(update={"sub_pools": pools})
-    return replace(decision, crown=crown, watch=watch)
+    return replace(_conclude(after, round_index, judged, cases, sealed, measurements, rules), watch=watch)
 
 
 def _judge(
@@ -155,15 +151,15 @@ def _disqualified(case: CaseRow, table: Table) -> _Judged | None:
         state: State = {"INT-ABSENT": "absent", "INT-PARENT": "void", "STA-QUEUED": "queued", "OPS-INFRA": "deferred"}.get(
             case.refusal.reason, "rejected"
         )  # type: ignore[assignment]
-        return _Judged(outcome=_outcome(case, state, case.refusal.reason, case.refusal.detail), normalised=case.normalised)
+        return _Judged(outcome=outcome_row(case, state, case.refusal.reason, case.refusal.detail), normalised=case.normalised)
     runs = [] if case.tree is None else table.challenger(case.tree, case.stage)
     failures = [] if case.tree is None else [table.failure(case.tree), *(run.failure for run in runs)]
     for failure in failures:
         if failure is not None:
-            return _Judged(outcome=_outcome(case, "rejected", failure.reason, failure.detail), normalised=case.normalised)
+            return _Judged(outcome=outcome_row(case, "rejected", failure.reason, failure.detail), normalised=case.normalised)
     mismatch = _replay_mismatch(case, runs)
     if mismatch is not None:
-        return _Judged(outcome=_outcome(case, "rejected", Reason.FRD_REPLAY.value, mismatch), normalised=case.normalised)
+        return _Judged(outcome=outcome_row(case, "rejected", Reason.FRD_REPLAY.value, mismatch), normalised=case.normalised)
     return None
 
 
@@ -187,43 +183,45 @@ def _screen(case: CaseRow, contest: Contest, fresh: tuple[PairedRun, ...], rules
     if len(fresh) != rules.screen_runs:
         raise CorruptStateError(f"screen has {len(fresh)} runs, {rules.screen_runs} are required", code="OPS-HOLD")
     look = screen(*_values(fresh), rules)
-    row, sentence = _look_row(look), _sentence(look)
+    row, sentence = look_row(look), look_sentence(look)
     if look.action is Action.ADVANCE:
-        return _Judged(outcome=_outcome(case, "screened", Reason.STA_CONTINUE, sentence, row), contest=contest, normalised=case.normalised)
-    return _Judged(outcome=_outcome(case, "dropped", look.reason, sentence, row), normalised=case.normalised)
+        return _Judged(
+            outcome=outcome_row(case, "screened", Reason.STA_CONTINUE, sentence, row), contest=contest, normalised=case.normalised
+        )
+    return _Judged(outcome=outcome_row(case, "dropped", look.reason, sentence, row), normalised=case.normalised)
 
 
 def _filter(case: CaseRow, contest: Contest, entries: int, rules: CrownRules) -> _Judged:
     look = filter_look(*_values(contest.runs), rules)
-    row, sentence = _look_row(look), _sentence(look)
+    row, sentence = look_row(look), look_sentence(look)
     if look.action is Action.CONTINUE:
-        return _Judged(outcome=_outcome(case, "filtering", Reason.STA_CONTINUE, sentence, row), contest=contest)
+        return _Judged(outcome=outcome_row(case, "filtering", Reason.STA_CONTINUE, sentence, row), contest=contest)
     if look.action is Action.ADVANCE:
         entered = replace(contest, stage="proof", entry=entries + 1, runs=())
-        return _Judged(outcome=_outcome(case, "proving", Reason.STA_CONTINUE, sentence, row), contest=entered, entered_proof=True)
-    return _Judged(outcome=_outcome(case, "dropped", look.reason, sentence, row))
+        return _Judged(outcome=outcome_row(case, "proving", Reason.STA_CONTINUE, sentence, row), contest=entered, entered_proof=True)
+    return _Judged(outcome=outcome_row(case, "dropped", look.reason, sentence, row))
 
 
 def _proof(case: CaseRow, contest: Contest, pool: tuple[KingRun, ...], rules: CrownRules, unsafe: tuple[GuardRow, ...]) -> _Judged:
     look = proof_look(*_values(contest.runs), [run.val_bpb for run in pool], rules, entry=contest.entry)
-    row, sentence = _look_row(look, entry=contest.entry), _sentence(look)
+    row, sentence = look_row(look, entry=contest.entry), look_sentence(look)
     if look.action is Action.CROWN and unsafe:
         sentence = f"{sentence}; but not shown to be safe: {named(unsafe)}"
         if look.estimate.n < rules.proof_looks[-1]:
-            return _Judged(outcome=_outcome(case, "proving", Reason.STA_CONTINUE, sentence, row), contest=contest)
-        return _Judged(outcome=_outcome(case, "dropped", Reason.STA_REGRESS, sentence, row))
+            return _Judged(outcome=outcome_row(case, "proving", Reason.STA_CONTINUE, sentence, row), contest=contest)
+        return _Judged(outcome=outcome_row(case, "dropped", Reason.STA_REGRESS, sentence, row))
     if look.action is Action.CROWN:
-        return _Judged(outcome=_outcome(case, "crowned", Reason.STA_CROWN, sentence, row), contest=contest)
+        return _Judged(outcome=outcome_row(case, "crowned", Reason.STA_CROWN, sentence, row), contest=contest)
     if look.action is Action.CONTINUE:
-        return _Judged(outcome=_outcome(case, "proving", Reason.STA_CONTINUE, sentence, row), contest=contest)
-    return _Judged(outcome=_outcome(case, "dropped", look.reason, sentence, row))
+        return _Judged(outcome=outcome_row(case, "proving", Reason.STA_CONTINUE, sentence, row), contest=contest)
+    return _Judged(outcome=outcome_row(case, "dropped", look.reason, sentence, row))
 
 
 def _demote(throne: Throne, round_index: int, cause: Cause, cases: Sequence[CaseRow], table: Table, rules: Rules) -> Decision:
     """Put the king before back; what was compared with the demoted one is void and costs its miner nothing."""
     void = "the king that it was compared with is demoted; announce it again on the restored king"
     judged = [
-        _disqualified(case, table) or _Judged(outcome=_outcome(case, "void", Reason.STA_DEMOTED.value, void), normalised=case.normalised)
+        _disqualified(case, table) or _Judged(outcome=outcome_row(case, "void", Reason.STA_DEMOTED.value, void), normalised=case.normalised)
         for case in cases
     ]
     row = succession.demotion(throne, cause)
@@ -238,7 +236,15 @@ def _seen(throne: Throne, round_index: int, judged: list[_Judged], cases: Sequen
     return replace(throne, round_index=round_index, seen_patches=seen_patches, seen_cases=seen)
 
 
-def _conclude(throne: Throne, round_index: int, judged: list[_Judged], cases: Sequence[CaseRow], sealed: Sealed) -> Decision:
+def _conclude(
+    throne: Throne,
+    round_index: int,
+    judged: list[_Judged],
+    cases: Sequence[CaseRow],
+    sealed: Sealed,
+    measurements: Sequence[Measurement],
+    rules: Rules,
+) -> Decision:
     """Crown the largest estimate of those that won, close everything else that was made for the old king."""
     winners = [one for one in judged if one.outcome.state == "crowned" and one.outcome.look is not None]
     entered = throne.entered | {one.normalised for one in judged if one.outcome.state == "screened" and one.normalised is not None}
@@ -248,7 +254,7 @@ def _conclude(throne: Throne, round_index: int, judged: list[_Judged], cases: Se
         return Decision(throne=replace(common, contests=contests), outcomes=tuple(one.outcome for one in judged), crown=None)
     best = max(winners, key=lambda one: one.outcome.look.gain_bpb)  # type: ignore[union-attr]
     broken_off = frozenset(one.contest.normalised for one in judged if one is not best and one.contest is not None)
-    outcomes = tuple(one.outcome if one is best or one.contest is None else _void(one.outcome) for one in judged)
+    outcomes = tuple(one.outcome if one is best or one.contest is None else void_row(one.outcome) for one in judged)
     contest, look = best.contest, best.outcome.look
     if contest is None or look is None:
         raise CorruptStateError("a winner without a contest")
@@ -262,7 +268,7 @@ def _conclude(throne: Throne, round_index: int, judged: list[_Judged], cases: Se
         tag=tag,
         sealed=sealed.root,
         sealed_documents=sealed.documents,
-        sub_pools=1,
+        sub_pools=agreed(measurements, contest.tree, level=rules.hidden.agreement_level),
     )
     reign = Reign(
         tree=contest.tree, hotkey=contest.hotkey, crowned_round=round_index, standing="probation", gain_bpb=look.gain_bpb, tag=tag
@@ -282,44 +288,3 @@ def _unique(pool: tuple[KingRun, ...]) -> tuple[KingRun, ...]:
 
 def _hotkey(cases: Sequence[CaseRow], one: _Judged) -> str:
     return next(case.hotkey for case in cases if case.case == one.outcome.case)
-
-
-def _outcome(case: CaseRow, state: State, reason: str, detail: str, look: LookRow | None = None) -> OutcomeRow:
-    return OutcomeRow(case=case.case, state=state, reason=str(reason), detail=detail, look=look)
-
-
-def _void(outcome: OutcomeRow) -> OutcomeRow:
-    return OutcomeRow(
-        case=outcome.case,
-        state="void",
-        reason=Reason.INT_PARENT.value,
-        detail="another contender became king; rebase and announce again",
-        look=outcome.look,
-    )
-
-
-def _look_row(look: Look, *, entry: int = 0) -> LookRow:
-    return LookRow(
-        runs=look.estimate.n,
-        gain_bpb=look.estimate.est,
-        standard_error_bpb=look_error(look),
-        statistic=look.statistic,
-        threshold=look.threshold,
-        entry=entry,
-        alpha=look.alpha or 0.0,
-    )
-
-
-def _sentence(look: Look) -> str:
-    seen = look.estimate
-    statistic = "undefined" if look.statistic is None else f"{look.statistic:.2f}"
-    threshold = "no way up at this look" if look.threshold is None else f"needs more than {look.threshold:.2f}"
-    letter = "t" if look.minimum_gain is not None else "z"
-    gain = f"gain {seen.est:+.4f} +- {look_error(look):.4f} bpb"
-    return f"{look.action.value} after {seen.n} {look.stage.value} runs: {letter} = {statistic}, {threshold}; {gain}"
-
-
-def look_error(look: Look) -> float:
-    """Return the standard error that belongs to the look's statistic: of t in the proof, of z before."""
-    seen = look.estimate
-    return seen.standard_error_t if look.minimum_gain is not None and seen.standard_error_t is not None else seen.standard_error_z

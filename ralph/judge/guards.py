@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from ralph.errors import ConfigurationError, CorruptStateError
 from ralph.evaluate.draw import words
 from ralph.protocol.measurement import GuardRow, Measurement
-from ralph.protocol.rules import GuardKind, GuardRules, Rules
+from ralph.protocol.rules import Rules
+from ralph.protocol.scoring_rules import GuardKind, GuardRules
 
 Floats = NDArray[np.float64]
 

@@ -18,7 +18,8 @@ from ralph.protocol.measurement import Measurement, Role, Stage
 from ralph.protocol.pool import SHARDS, Subset
 from ralph.protocol.record import Record, WatchRow
 from ralph.protocol.rounds import begins_rotation, rotation_of
-from ralph.protocol.rules import HiddenRules, Rules
+from ralph.protocol.rules import Rules
+from ralph.protocol.scoring_rules import HiddenRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from pydantic import Field
 from ralph.protocol.announcement import ShortText
 from ralph.protocol.canonical import U64, Canonical, Digest, Real, digest
 from ralph.protocol.pool import Subset
-from ralph.protocol.rules import GuardKind
+from ralph.protocol.scoring_rules import GuardKind
 
 Role = Literal["king", "challenger", "former", "reference"]
 """``former``: the king before the reigning one. ``reference``: the genesis recipe, which tells a king's fault from the machine's."""

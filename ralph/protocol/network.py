@@ -10,22 +10,8 @@ from pydantic import Field
 
 from ralph.protocol.canonical import U64, Canonical, Digest
 from ralph.protocol.data import HIDDEN_FRACTION, VALIDATION_FRACTION
-from ralph.protocol.rules import (
-    BundleRules,
-    CanaryRules,
-    CrownRules,
-    DataRules,
-    EmissionRules,
-    EvaluationRules,
-    ExamRules,
-    GuardRules,
-    HiddenRules,
-    PatchRules,
-    RoundRules,
-    Rules,
-    Rung,
-    ToleranceRules,
-)
+from ralph.protocol.rules import BundleRules, CanaryRules, CrownRules, DataRules, EmissionRules, PatchRules, RoundRules, Rules, Rung
+from ralph.protocol.scoring_rules import EvaluationRules, ExamRules, GuardRules, HiddenRules, ToleranceRules
 
 MIB = 1024 * 1024
 MAX_PROFILE_BYTES = 1 << 16

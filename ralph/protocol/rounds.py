@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ralph.protocol.rules import HiddenRules, RoundRules
+from ralph.protocol.rules import RoundRules
+from ralph.protocol.scoring_rules import HiddenRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

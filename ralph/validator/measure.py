@@ -6,7 +6,7 @@ The list of work is a pure function of the accepted cases, the throne and the be
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ralph.data.dataset import DataSet, Rows
-from ralph.errors import InfrastructureError, UntrustedInputError
+from ralph.errors import UntrustedInputError
 from ralph.evaluate import claims as claiming
-from ralph.evaluate.core22.examining import Examination, Examined, Kept, Model, examine
+from ralph.evaluate.core22.examining import Examination, Examined, Kept, examine, starting
+from ralph.evaluate.loading import Model
 from ralph.evaluate.measure import Exam, audit, exact, score
 from ralph.evaluate.reviewed import trusted
 from ralph.evaluate.score import Score
@@ -27,17 +28,14 @@ from ralph.protocol.canonical import blob_digest
 from ralph.protocol.measurement import Failure, Measurement, sits_exams
 from ralph.protocol.patch import RecipeTree
 from ralph.protocol.pool import Subset
-from ralph.protocol.reasons import Reason
 from ralph.protocol.record import Record
 from ralph.protocol.rules import Rules, Rung
 from ralph.protocol.seeds import draw
 from ralph.repository.trees import materialise
 from ralph.sandbox.limits import limits_for
 from ralph.train import host
-from ralph.train.host import TrainingRun, state_limits
-from ralph.train.initial import check
+from ralph.train.host import TrainingRun
 from ralph.train.run import RunJob, RunResult
-from ralph.train.safetensors_header import parse
 from ralph.train.segments import Boundary
 
 logger = logging.getLogger(__name__)
@@ -147,7 +145,7 @@ class Bench:
             claims = None if reviewed is not None else self._claims(run, need, key)
         exam = self._exam(need, reviewed or recipe, result.weights, rung, key)
         scored = exact(exam, self.data.token_bytes) if claims is None else audit(claims, exam, self.data.token_bytes)
-        model = Model(sandbox=self.sandbox, recipe=recipe, weights=result.weights, rung=rung, vocabulary=self.data.vocabulary)
+        model = self._model(recipe, result.weights, rung)
         examined = self._examined(need, model)
         measurement = self._measurement(need, result, scored, None, examined=examined)
         return Measured(
@@ -177,7 +175,7 @@ class Bench:
                 return draw(beacon=self.beacon_two, purpose=purpose, subject=need.subject())
 
             king = None if need.role == "king" else self.king_answers.get(one.name)
-            found.append(examine(one, model.start, key=key, king=king))
+            found.append(examine(one, starting(model), key=key, king=king))
         return tuple(found)
 
     def _scored(self, need: Need, recipe: Path, weights: bytes, rung: Rung, key: bytes, reviewed: Path | None) -> Measured:
@@ -195,14 +193,13 @@ class Bench:
             scoring_cpu_s=scored.scoring_cpu_s,
         )
 
+    def _model(self, recipe: Path, weights: bytes, rung: Rung) -> Model:
+        return Model(sandbox=self.sandbox, recipe=recipe, weights=weights, rung=rung, vocabulary=self.data.vocabulary)
+
     def _exam(self, need: Need, recipe: Path, weights: bytes, rung: Rung, key: bytes) -> Exam:
         return Exam(
-            sandbox=self.sandbox,
-            recipe=recipe,
-            weights=weights,
-            rung=rung,
+            model=self._model(recipe, weights, rung),
             rules=self.rules.evaluation,
-            vocabulary=self.data.vocabulary,
             rows=self.hidden[need.subset],
             key=key,
             king=None if need.role == "king" else self.king_losses.get(need.subset),
@@ -255,70 +252,9 @@ class FirstState:
             self.first = boundary
 
 
-def seed_decides(first: bytes, second: bytes, rung: Rung) -> Failure | None:
-    """Compare two step-0 states of one tree under two seeds; return the failure of a recipe that carries its own luck."""
-    limits = state_limits(rung)
-    try:
-        check(parse(first, limits), parse(second, limits))
-    except UntrustedInputError as error:
-        return Failure(reason=error.code, detail=error.detail[:200])
-    return None
-
-
-BLAME: Mapping[str, Reason] = {Reason.OPS_NUMERIC: Reason.RUN_NUMERIC, Reason.OPS_LATE: Reason.RUN_STALL}
-"""What may look like our failure -> what it is where it meets a challenger every time and the king never."""
-
-
-def retried(bench: Bench, work: Work, tries: int, *, king_ran: bool) -> Measured:
-    """Measure, again where we failed.
-
-    Args:
-        bench: Where.
-        work: What.
-        tries: Attempts before we give up.
-        king_ran: Whether the king has been measured in this round on this machine. Then a challenger whose numbers never repeat, or
-            that is never in time, has himself to blame, and one submission cannot hold a round for ever.
-
-    Raises:
-        InfrastructureError: The last one, after ``tries`` attempts.
-    """
-    for attempt in range(1, tries + 1):
-        try:
-            return bench.measure(work)
-        except InfrastructureError as error:
-            logger.warning("attempt %d of %d: %s", attempt, tries, error)
-            blame = BLAME.get(error.code) if king_ran and work.need.role != "king" else None
-            if attempt == tries and blame is not None:
-                return bench.failed(work.need, Failure(reason=blame, detail=f"in {tries} of {tries} attempts: {error.detail}"[:200]))
-            if attempt == tries:
-                raise
-    raise ValueError("defer_limit is zero")
-
-
 def share_over_tau(records: Iterable[Record], king: bytes) -> float:
     """Return which share of a king's probes missed their claims by more than tau, over all Records; 0 where he was never probed."""
     measured = (item.measurement for record in records for item in record.measurements)
     scores = [one.score for one in measured if one.role == "king" and one.tree == king and one.score is not None]
     probed = sum(score.cells for score in scores)
     return sum(score.exceedances for score in scores) / probed if probed else 0.0
-
-
-def king_run(bench: Bench, work: Work, tries: int, *, reference: RecipeTree) -> Measured:
-    """Measure the king, or what a doubt about him calls for.
-
-    What looks like our failure and meets him in every attempt is a failure of his where the reference recipe is measured on the same seed.
-    Of kept weights it stays ours: nothing is trained on their seed again.
-
-    Raises:
-        InfrastructureError: Ours, and the reference's as well.
-    """
-    try:
-        return retried(bench, work, tries, king_ran=False)
-    except InfrastructureError as error:
-        reason = BLAME.get(error.code)
-        if reason is None or work.need.role != "king" or work.need.stage == "rescore" or work.tree.digest() == reference.digest():
-            raise
-        need = replace(work.need, role="reference", stage="canary", tree=reference.digest())
-        if retried(bench, Work(need=need, tree=reference, weights=None), tries, king_ran=False).measurement.score is None:
-            raise
-        return bench.failed(work.need, Failure(reason=reason, detail=f"in {tries} of {tries} attempts: {error.detail}"[:200]))

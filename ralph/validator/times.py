@@ -19,8 +19,10 @@ from ralph.train.budget import check_time
 
 logger = logging.getLogger(__name__)
 
-KIND = "training-time"
+KIND, COST = "training-time", "evaluation-cost"
 MAX_BYTES = 16
+SLACK_S = 1.0
+"""Processor time of an evaluation that is never too much."""
 
 
 class Times:
@@ -42,24 +44,15 @@ class Times:
         if not limited or training_s is None or measurement.failure is not None or need.role not in ("king", "challenger"):
             return measurement
         key = f"{self._round}/{replace(need, role='king', tree=self._king).key}"
-        payload = self._events.get(KIND, key)
+        king_s = _kings(self._events, KIND, key, need, training_s)
         if need.role == "king":
-            if payload is None:
-                self._events.append(KIND, key, encode(round(training_s * 1e6)))
             return measurement
-        king_s = None if payload is None else decode(payload, limit=MAX_BYTES) / 1e6
         try:
             check_time(training_s, king_s, self._rung)
         except UntrustedInputError as error:
             logger.info("run %s of tree %s is refused: %s %s", need.stage, need.tree.hex()[:16], error.code, error.detail)
-            failure = Failure(reason=error.code, detail=f"the training took longer than rung {self._rung.name} allows")
-            return measurement.model_copy(update={"score": None, "failure": failure})
+            return _refused(measurement, error.code, f"the training took longer than rung {self._rung.name} allows")
         return measurement
-
-
-COST = "evaluation-cost"
-SLACK_S = 1.0
-"""Processor time that is never too much."""
 
 
 class Costs:
@@ -79,13 +72,23 @@ class Costs:
         if not self._ratio or measurement.score is None or need.role not in ("king", "challenger"):
             return measurement
         key = f"{self._king.hex()}/{need.subset.key}/{measurement.score.cells}"
-        payload = self._events.get(COST, key)
-        if need.role == "king":
-            if payload is None:
-                self._events.append(COST, key, encode(round(scoring_cpu_s * 1e6)))
-            return measurement
-        if payload is None or scoring_cpu_s <= SLACK_S + self._ratio * decode(payload, limit=MAX_BYTES) / 1e6:
+        king_s = _kings(self._events, COST, key, need, scoring_cpu_s)
+        if king_s is None or scoring_cpu_s <= SLACK_S + self._ratio * king_s:
             return measurement
         logger.info("run %s of tree %s: its evaluation took %.1f s of processor time", need.stage, need.tree.hex()[:16], scoring_cpu_s)
-        failure = Failure(reason=Reason.RUN_BUDGET, detail=f"the evaluation took more than {self._ratio:g} times the king's processor time")
-        return measurement.model_copy(update={"score": None, "failure": failure})
+        detail = f"the evaluation took more than {self._ratio:g} times the king's processor time"
+        return _refused(measurement, Reason.RUN_BUDGET, detail)
+
+
+def _kings(events: EventTable, kind: str, key: str, need: Need, seconds: float) -> float | None:
+    """Keep a figure of the king's where it is the first; return it for a challenger, None where there is none and for the king himself."""
+    payload = events.get(kind, key)
+    if need.role == "king":
+        if payload is None:
+            events.append(kind, key, encode(round(seconds * 1e6)))
+        return None
+    return None if payload is None else decode(payload, limit=MAX_BYTES) / 1e6
+
+
+def _refused(measurement: Measurement, reason: str, detail: str) -> Measurement:
+    return measurement.model_copy(update={"score": None, "failure": Failure(reason=reason, detail=detail)})

@@ -19,6 +19,7 @@ from ralph.cli.nodes import open_hidden_documents, open_public_data
 from ralph.config import load_config
 from ralph.errors import RalphError
 from ralph.evaluate.cells import Floats
+from ralph.evaluate.loading import Model
 from ralph.evaluate.measure import Exam, Revealed, reveal, score
 from ralph.evaluate.redraw import redraw
 from ralph.evaluate.score import Score
@@ -74,12 +75,14 @@ class Bout:
     def exam(self, recipe: Path, weights: bytes, king: Floats | None) -> Exam:
         """Return a measurement under a fresh key."""
         return Exam(
-            sandbox=self.sandbox,
-            recipe=recipe,
-            weights=weights,
-            rung=self.rung,
+            model=Model(
+                sandbox=self.sandbox,
+                recipe=recipe,
+                weights=weights,
+                rung=self.rung,
+                vocabulary=self.data.vocabulary,
+            ),
             rules=self.rules.evaluation,
-            vocabulary=self.data.vocabulary,
             rows=self.rows,
             key=os.urandom(32),
             king=king,

@@ -17,6 +17,7 @@ from ralph.config import load_config
 from ralph.data.dataset import Rows
 from ralph.errors import InfrastructureError
 from ralph.evaluate.cells import Cells, Floats
+from ralph.evaluate.loading import Model
 from ralph.evaluate.measure import Exam, score
 from ralph.evaluate.redraw import detection, redraw
 from ralph.evaluate.score import Score
@@ -78,12 +79,14 @@ class Subject:
     def evaluated(self, rung: Rung, weights: bytes, rows: Rows, king: Floats | None = None) -> Score:
         """Measure as a validator does, under a fresh key."""
         exam = Exam(
-            sandbox=self.sandbox,
-            recipe=self.recipe,
-            weights=weights,
-            rung=rung,
+            model=Model(
+                sandbox=self.sandbox,
+                recipe=self.recipe,
+                weights=weights,
+                rung=rung,
+                vocabulary=self.data.vocabulary,
+            ),
             rules=self.rules.evaluation,
-            vocabulary=self.data.vocabulary,
             rows=rows,
             key=os.urandom(32),
             king=king,

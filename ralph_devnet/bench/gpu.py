@@ -17,16 +17,17 @@ from statistics import fmean, stdev
 import numpy as np
 
 from ralph.agent.bench import Bench
+from ralph.cli.models import public_exam, public_rows
 from ralph.data.dataset import DataSet
 from ralph.data.layout import read_manifest
 from ralph.data.shards import open_data, prepare
 from ralph.errors import ConfigurationError, InfrastructureError
 from ralph.evaluate.calibrate import calibrate
-from ralph.evaluate.measure import Exam
+from ralph.evaluate.loading import Model
 from ralph.protocol.data import DataManifest
-from ralph.protocol.network import GPU_TOLERANCE, LADDER, devnet_rules
+from ralph.protocol.network import LADDER, devnet_rules
 from ralph.protocol.patch import RecipeTree
-from ralph.protocol.rules import EvaluationRules, Rung
+from ralph.protocol.rules import Rung
 from ralph.repository.genesis import genesis_recipe, variant
 from ralph.repository.trees import materialise
 from ralph.sandbox import gpu
@@ -123,25 +124,14 @@ class Scene:
     def mismatch(self, rung: Rung) -> list[Figure]:
         """Train a little, claim and probe; return how far an honest model's claims and probes are apart."""
         course = self.course(rung, self.tree)
-        rules = EvaluationRules(
-            uniform_cells=PROBES,
-            weighted_cells=0,
-            batch_rows=64,
-            tolerances=(GPU_TOLERANCE,),
-            published_decimals=5,
-            max_cost_ratio=0.0,
-        )
-        exam = Exam(
+        model = Model(
             sandbox=BubblewrapSandbox(),
             recipe=course.recipe,
             weights=course.run(0).weights,
             rung=rung,
-            rules=rules,
             vocabulary=self.data.vocabulary,
-            rows=self.data.validation.rows(min(PROBED_DOCUMENTS, len(self.data.validation)), rung.sequence),
-            key=os.urandom(32),
-            king=None,
         )
+        exam = public_exam(model, public_rows(self.data, PROBED_DOCUMENTS, rung), probes=PROBES, key=os.urandom(32))
         found = calibrate(exam, probes=PROBES)
         sizes = np.abs(found.mismatch)
         name = f"{rung.name}: claims and probes of an honest model apart, root mean square"

@@ -9,6 +9,7 @@ import numpy as np
 from ralph.cli.nodes import open_hidden_documents, open_public_data
 from ralph.config import load_config
 from ralph.evaluate.cells import Cells, Floats
+from ralph.evaluate.loading import Model
 from ralph.evaluate.measure import Exam, reveal
 from ralph.evaluate.redraw import redraw
 from ralph.protocol.patch import RecipeTree
@@ -46,12 +47,14 @@ def scorer_gain(context: Context) -> list[Figure]:
             job = RunJob(recipe=recipe, rung=rung, seed=1, vocabulary=data.vocabulary, limits=limits_for(rung))
             weights = host.train(job, sandbox=sandbox, data=data).weights
         exam = Exam(
-            sandbox=sandbox,
-            recipe=recipe,
-            weights=weights,
-            rung=rung,
+            model=Model(
+                sandbox=sandbox,
+                recipe=recipe,
+                weights=weights,
+                rung=rung,
+                vocabulary=data.vocabulary,
+            ),
             rules=rules.evaluation,
-            vocabulary=data.vocabulary,
             rows=rows,
             key=bytes(32),
             king=None,

@@ -8,11 +8,12 @@ import pytest
 from ralph.auditor.guards import GuardAuditor
 from ralph.auditor.report import Findings
 from ralph.protocol.lineage import Contest, PairedRun, Throne
-from ralph.protocol.measurement import Failure, GuardRow, Measurement, Role, Score, SignedMeasurement, SourceValue, TaskValue
+from ralph.protocol.measurement import Failure, GuardRow, Measurement, Role, SignedMeasurement, SourceValue, TaskValue
 from ralph.protocol.network import devnet_rules
 from ralph.protocol.pool import Subset
 from ralph.protocol.record import Record
-from ralph.protocol.rules import TaskGuard
+from ralph.protocol.scoring_rules import TaskGuard
+from tests.made import measurement, score
 
 BASE = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=1024, hidden=bytes(32), sources=("code",))
 GUARDS = BASE.guards.model_copy(update={"tasks": TaskGuard(manifest=bytes(32), tasks=("copa",), items=100)})
@@ -23,36 +24,12 @@ FIGURES = {"king": (2.5, 0.62, 3.0), "challenger": (2.4, 0.57, 3.1)}
 
 
 def measured(role: Role, seed: int, *, bpb: float, accuracy: float, gold: float, guards: tuple[GuardRow, ...] = ()) -> Measurement:
-    score = Score(
-        val_bpb=bpb,
-        claimed_bpb=bpb,
-        correction_nats=0.0,
-        standard_error_nats=0.0,
-        worst_mismatch_nats=0.0,
-        cells=2560,
-        exceedances=0,
-        documents=1024,
-        draw=bytes(32),
-        sources=(SourceValue(source="code", val_bpb=bpb, documents=1024),),
-    )
-    return Measurement(
-        round=3,
+    return measurement(
         executor="validator",
         role=role,
-        stage="proof",
         tree=KING if role == "king" else TREE,
-        rung="C1",
         seed=seed,
-        executed=True,
-        subset=Subset(shard="confirm", rotation=0),
-        environment=bytes(32),
-        transcript_root=bytes(32),
-        segments_root=bytes(32),
-        weights=bytes(32),
-        parameters=1,
-        tokens=1,
-        score=score,
-        failure=None,
+        score=score(bpb, documents=1024, sources=(SourceValue(source="code", val_bpb=bpb, documents=1024),)),
         tasks=(TaskValue(task="copa", items=100, accuracy=accuracy, gold_bpb=gold),),
         guards=guards,
     )

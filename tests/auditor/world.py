@@ -51,7 +51,7 @@ from ralph.protocol.record import (
     endorsement_name,
 )
 from ralph.protocol.rounds import Window, window
-from ralph.protocol.rules import HiddenRules
+from ralph.protocol.scoring_rules import HiddenRules
 from ralph.protocol.seeds import nonce
 from ralph.protocol.submission import Submission, submission_name
 from ralph.records.history import Entry
@@ -67,6 +67,7 @@ from ralph.train.transcript import TranscriptWriter
 from ralph.validator.guarding import DocumentLosses
 from ralph.validator.hidden import HiddenRound, Pools
 from ralph.validator.opening import Openings
+from tests import made
 
 Answer = TypeVar("Answer")
 CHAIN_SEED = digest("test/chain", 1)
@@ -573,18 +574,8 @@ class CaseOrder:
 def score(value: float, rows: Rows) -> Score:
     """Return a score that contradicts nothing: every document costs the same bits per byte."""
     value = round(value, 5)
-    return Score(
-        val_bpb=value,
-        claimed_bpb=value,
-        correction_nats=0.0,
-        standard_error_nats=0.0,
-        worst_mismatch_nats=0.0,
-        exceedances=0,
-        cells=2560,
-        documents=len(rows),
-        draw=bytes(32),
-        sources=tuple(SourceValue(source=name, val_bpb=value, documents=rows.sources.count(name)) for name in sorted(set(rows.sources))),
-    )
+    sources = tuple(SourceValue(source=name, val_bpb=value, documents=rows.sources.count(name)) for name in sorted(set(rows.sources)))
+    return made.score(value, documents=len(rows), sources=sources)
 
 
 def moved(one: Score, gain: float) -> Score:

@@ -11,12 +11,13 @@ from ralph.judge.plan import Beacons, Need, needs
 from ralph.protocol.announcement import Environment, Hypothesis
 from ralph.protocol.canonical import digest
 from ralph.protocol.lineage import Contest, Throne
-from ralph.protocol.measurement import Failure, Measurement, Score, SignedMeasurement
+from ralph.protocol.measurement import Failure, Measurement, SignedMeasurement
 from ralph.protocol.network import NetworkProfile, devnet_rules
 from ralph.protocol.record import Anchor, BeaconRow, CaseRow, KeyEndorsement, Record, Refusal, SignedRecord, endorsement_name
 from ralph.records.history import History
 from ralph.store.directory import DirectoryStore
 from ralph_devnet.words import Names
+from tests.made import score
 
 HOSTILE = '<img src=x onerror=alert(1)>[bold red]$x_1$\x1b[2J\u202egnp\x07 "quoted" & more'
 ENVIRONMENT = Environment(
@@ -207,25 +208,10 @@ class World:
             weights=need.weights or name_digest(f"weights {tree} {need.seed}"),
             parameters=1,
             tokens=1,
-            score=None if failure else _score(self.quality[tree] + noise),
+            score=None if failure else score(self.quality[tree] + noise, cells=1, draw=name_digest("draw")),
             failure=failure,
         )
         return SignedMeasurement(measurement=measurement, signature=self._record_key.sign(measurement.digest()))
-
-
-def _score(val_bpb: float) -> Score:
-    return Score(
-        val_bpb=val_bpb,
-        claimed_bpb=val_bpb,
-        correction_nats=0.0,
-        standard_error_nats=0.0,
-        worst_mismatch_nats=0.0,
-        exceedances=0,
-        cells=1,
-        documents=1,
-        draw=name_digest("draw"),
-        sources=(),
-    )
 
 
 def two_crowns(path: Path) -> World:

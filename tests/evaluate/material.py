@@ -6,7 +6,8 @@ import numpy as np
 
 from ralph.data.dataset import Rows
 from ralph.protocol.network import CPU_TOLERANCE, LADDER
-from ralph.protocol.rules import EvaluationRules, Rung
+from ralph.protocol.rules import Rung
+from ralph.protocol.scoring_rules import EvaluationRules
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipe"
 KEY = bytes(range(100, 132))

@@ -8,7 +8,7 @@ from ralph.errors import InfrastructureError, UntrustedInputError
 from ralph.evaluate.active import Committed, Drawn, Draws, active_count, active_subset, verify_opened
 from ralph.protocol.merkle import tree_hash
 from ralph.protocol.pool import SHARDS, OpenedSubset, Subset
-from ralph.protocol.rules import HiddenRules
+from ralph.protocol.scoring_rules import HiddenRules
 from tests.protocol.test_pool import POOL, TEXTS, leaves_of, opening
 
 BEACON = bytes(range(32))

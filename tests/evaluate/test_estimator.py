@@ -11,7 +11,7 @@ from ralph.evaluate.cells import Cells
 from ralph.evaluate.draw import Draw, draw
 from ralph.evaluate.estimator import bits_per_byte
 from ralph.evaluate.redraw import detection, gain, redraw
-from ralph.protocol.rules import EvaluationRules
+from ralph.protocol.scoring_rules import EvaluationRules
 from tests.evaluate import material
 from tests.evaluate.plain import grouped, probabilities, weights
 

@@ -12,6 +12,7 @@ from ralph.evaluate import measure
 from ralph.evaluate.cells import Cells
 from ralph.evaluate.draw import draw
 from ralph.evaluate.estimator import bits_per_byte
+from ralph.evaluate.loading import Model
 from ralph.evaluate.measure import Exam, Revealed, reveal
 from ralph.evaluate.redraw import gain, redraw
 from ralph.evaluate.score import Score
@@ -48,12 +49,14 @@ def exam(
     weighted: int = 32,
 ) -> Exam:
     return Exam(
-        sandbox=sandbox,
-        recipe=RECIPE,
-        weights=weights,
-        rung=rung(sequence=SEQUENCE),
+        model=Model(
+            sandbox=sandbox,
+            recipe=RECIPE,
+            weights=weights,
+            rung=rung(sequence=SEQUENCE),
+            vocabulary=VOCABULARY,
+        ),
         rules=rules(uniform=uniform, weighted=weighted),
-        vocabulary=VOCABULARY,
         rows=ROWS,
         key=key,
         king=king,

@@ -17,6 +17,7 @@ from ralph.data.layout import INDEX
 from ralph.errors import ConfigurationError, InfrastructureError, UntrustedInputError
 from ralph.evaluate import claims, measure
 from ralph.evaluate.cells import Cells
+from ralph.evaluate.loading import Model
 from ralph.evaluate.measure import Exam
 from ralph.evaluate.score import Score
 from ralph.evaluate.sheet import new_sheet
@@ -84,12 +85,14 @@ def run(
     batch_rows: int = 32,
 ) -> Score:
     exam = Exam(
-        sandbox=sandbox or SimulatedSandbox(models=lambda _: kind()),
-        recipe=RECIPE,
-        weights=WEIGHTS,
-        rung=rung(sequence=data.sequence),
+        model=Model(
+            sandbox=sandbox or SimulatedSandbox(models=lambda _: kind()),
+            recipe=RECIPE,
+            weights=WEIGHTS,
+            rung=rung(sequence=data.sequence),
+            vocabulary=VOCABULARY,
+        ),
         rules=rules(uniform=400, weighted=100, batch_rows=batch_rows),
-        vocabulary=VOCABULARY,
         rows=data,
         key=KEY,
         king=king,

@@ -9,7 +9,7 @@ from ralph.evaluate.draw import Draw, draw
 from ralph.evaluate.redraw import draws_needed
 from ralph.evaluate.tolerance import allowed, doubts
 from ralph.protocol.network import CPU_TOLERANCE, GPU_TOLERANCE, devnet_rules
-from ralph.protocol.rules import ToleranceRules
+from ralph.protocol.scoring_rules import ToleranceRules
 from tests.evaluate.material import KEY
 
 CELLS = 20_000

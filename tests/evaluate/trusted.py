@@ -14,6 +14,7 @@ import torch
 
 from ralph.evaluate import measure
 from ralph.evaluate.cells import Cells
+from ralph.evaluate.loading import Model
 from ralph.evaluate.measure import Exam, Revealed, reveal
 from ralph.evaluate.score import Score
 from ralph.sandbox.bubblewrap import BubblewrapSandbox
@@ -72,12 +73,14 @@ def score(recipe: Path) -> Score:
 
 def exam(recipe: Path) -> Exam:
     return Exam(
-        sandbox=sandbox(),
-        recipe=recipe,
-        weights=trained().weights,
-        rung=RUNG,
+        model=Model(
+            sandbox=sandbox(),
+            recipe=recipe,
+            weights=trained().weights,
+            rung=RUNG,
+            vocabulary=VOCABULARY,
+        ),
         rules=RULES,
-        vocabulary=VOCABULARY,
         rows=ROWS,
         key=KEY,
         king=king_losses(),

@@ -12,10 +12,12 @@ from ralph.judge.rotation import stage_subset
 from ralph.judge.weights import WEIGHT_SCALE, weights
 from ralph.protocol.bundle import RunClaim
 from ralph.protocol.lineage import KingRun, Reign, Standing, Throne, TrialRun
-from ralph.protocol.measurement import Failure, GuardRow, Measurement, Role, Score, Stage
+from ralph.protocol.measurement import Failure, GuardRow, Measurement, Role, Stage
 from ralph.protocol.network import devnet_rules
 from ralph.protocol.record import CaseRow, Refusal
-from ralph.protocol.rules import Rules, TaskGuard
+from ralph.protocol.rules import Rules
+from ralph.protocol.scoring_rules import TaskGuard
+from tests.made import measurement, score
 
 RULES = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=1024, hidden=bytes(32), sources=("code", "docs"))
 KING = bytes(32)
@@ -49,40 +51,18 @@ def case(name: int, stage: str = "screen", *, refusal: Refusal | None = None, cl
 
 
 def run(role: Role, stage: Stage, of: bytes, seed: int, bpb: float | None, *, round_index: int = 1, root: bytes = bytes(32)) -> Measurement:
-    score = None
-    failure = Failure(reason="FRD-CLAIM", detail="peeks")
-    if bpb is not None:
-        failure = None
-        score = Score(
-            val_bpb=bpb,
-            claimed_bpb=bpb,
-            correction_nats=0.0,
-            standard_error_nats=0.0,
-            worst_mismatch_nats=0.0,
-            exceedances=0,
-            cells=1,
-            documents=1,
-            draw=bytes(32),
-            sources=(),
-        )
-    return Measurement(
+    return measurement(
         round=round_index,
-        executor="5V",
         role=role,
         stage=stage,
         tree=of,
-        rung="C1",
         seed=seed,
         executed=stage != "rescore" and (role != "challenger" or stage != "filter"),
         subset=stage_subset("pool" if stage in ("repeat", "rescore") else stage, 0),
         environment=ENVIRONMENT,
         transcript_root=root,
-        segments_root=bytes(32),
-        weights=bytes(32),
-        parameters=1,
-        tokens=1,
-        score=score,
-        failure=failure,
+        score=None if bpb is None else score(bpb, cells=1),
+        failure=Failure(reason="FRD-CLAIM", detail="peeks") if bpb is None else None,
     )
 
 

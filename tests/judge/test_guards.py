@@ -5,7 +5,7 @@ import pytest
 
 from ralph.errors import ConfigurationError
 from ralph.judge.guards import Part, guard
-from ralph.protocol.rules import GuardRules
+from ralph.protocol.scoring_rules import GuardRules
 
 RULES = GuardRules(sources=(), source_margin_sigmas=1.0, min_documents=1, level=0.95, resamples=400)
 MARGIN, RUN_SD, ITEM_SD = 0.03, 0.01, 0.1

@@ -11,23 +11,20 @@ from ralph.data.poolkey import PoolKey
 from ralph.data.tokenizer import open_tokenizer
 from ralph.evaluate.core22.bundle import open_bundle
 from ralph.evaluate.core22.examining import Examination
-from ralph.evaluate.core22.guarded import guard_of, task_examination
+from ralph.evaluate.core22.guarded import Setting, guard_of, task_examination
 from ralph.evaluate.core22.manifest import build
 from ralph.evaluate.core22.private import open_items, private_examination, read_items
 from ralph.evaluate.core22.sealing import seal
 from ralph.judge.plan import Need
 from ralph.protocol.measurement import Role, Stage
-from ralph.protocol.network import devnet_rules
 from ralph.protocol.pool import Subset
-from ralph.protocol.rules import PrivateGuard
+from ralph.protocol.scoring_rules import PrivateGuard
 from ralph.repository.genesis import genesis_recipe
 from ralph.repository.trees import read_tree
-from ralph.sandbox.bubblewrap import BubblewrapSandbox
-from ralph.train.environment import describe
 from ralph.validator.measure import Bench, Work
-from tests.evaluate import material
 from tests.evaluate.core22.material import write_folder
-from tests.train.material import RUNG, VOCABULARY, small_data, with_code
+from tests.train.material import RUNG, VOCABULARY, with_code
+from tests.validator.material import small_bench
 
 MARK = "\N{PILCROW SIGN}"
 ITEMS = 24
@@ -75,32 +72,17 @@ SUBSET = Subset(shard="confirm", rotation=0)
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     root = tmp_path_factory.mktemp("bench")
-    data, sandbox = small_data(root), BubblewrapSandbox()
-    base = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=VOCABULARY, hidden=bytes(32), sources=())
-    crown = base.crown.model_copy(update={"rung": RUNG.name})
-    evaluation = material.rules(uniform=256, weighted=64, batch_rows=16)
-    rules = base.model_copy(update={"ladder": (RUNG,), "crown": crown, "evaluation": evaluation})
+    base = small_bench(root, SUBSET)
     path = write_folder(
         root / "bundle", {"eval_data/commonsense_reasoning/copa.jsonl": "".join(line(number) + "\n" for number in range(ITEMS)).encode()}
     )
-    hidden = data.validation.rows(None, RUNG.sequence)
     guard = guard_of(build(open_bundle(path)), tasks=("copa",), items=ITEMS)
-    tokenizer = open_tokenizer(data.tokenizer_bytes, vocabulary=VOCABULARY)
-    shape = {"sequence": RUNG.sequence, "batch_rows": 16, "filler": hidden.filler}
-    return Bench(
-        rules=rules,
-        sandbox=sandbox,
-        data=data,
-        hidden={SUBSET: hidden},
-        environment=describe(sandbox, genesis_recipe(), RUNG, scratch=root),
-        executor="validator",
-        round_index=0,
-        beacon_two=bytes(32),
-        king_losses={},
-        scratch=root,
-        genesis=genesis_recipe(),
-        examinations=(task_examination(path, guard, rules.exam, tokenizer=tokenizer, **shape),),
-    )
+    return replace(base, examinations=(task_examination(path, guard, base.rules.exam, setting(base)),))
+
+
+def setting(bench: Bench) -> Setting:
+    tokenizer = open_tokenizer(bench.data.tokenizer_bytes, vocabulary=VOCABULARY)
+    return Setting(tokenizer=tokenizer, sequence=RUNG.sequence, batch_rows=16, filler=bench.hidden[SUBSET].filler)
 
 
 def work(recipe: Path | None, *, role: Role = "challenger", stage: Stage = "proof") -> Work:
@@ -159,17 +141,13 @@ def test_private_items_are_asked_beside_the_tasks_and_told_as_one_figure(bench: 
     (tmp_path / "items.jsonl").write_text("".join(text + "\n" for text in lines), encoding="utf-8")
     seal(tmp_path / "items", read_items([tmp_path / "items.jsonl"]), key=PoolKey.create(tmp_path / "items.key"))
     pool = open_items(tmp_path / "items", key=tmp_path / "items.key", expect=None)
-    tokenizer = open_tokenizer(bench.data.tokenizer_bytes, vocabulary=VOCABULARY)
     private = private_examination(
         pool,
         PrivateGuard(commitment=pool.commitment.digest(), items=20),
         bench.rules.exam,
+        setting=setting(bench),
         beacon=bytes(32),
         hotkey="validator",
-        tokenizer=tokenizer,
-        sequence=RUNG.sequence,
-        batch_rows=16,
-        filler=bench.hidden[SUBSET].filler,
     )
     measured = replace(bench, examinations=(*bench.examinations, private)).measure(work(None))
     assert [(value.task, value.items) for value in measured.measurement.tasks] == [("copa", ITEMS), ("private-hard", 20)]

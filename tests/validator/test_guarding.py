@@ -14,7 +14,7 @@ from ralph.protocol.lineage import Contest, PairedRun, Throne
 from ralph.protocol.measurement import Role
 from ralph.protocol.network import devnet_rules
 from ralph.protocol.pool import Subset
-from ralph.protocol.rules import TaskGuard
+from ralph.protocol.scoring_rules import TaskGuard
 from ralph.records.events import EventTable
 from ralph.store.directory import DirectoryStore
 from ralph.validator.answers import Answers

@@ -8,17 +8,15 @@ import pytest
 from ralph.errors import InfrastructureError
 from ralph.judge.plan import Need
 from ralph.protocol.measurement import Role
-from ralph.protocol.network import devnet_rules
 from ralph.protocol.pool import Subset
 from ralph.repository.genesis import genesis_recipe
 from ralph.repository.trees import read_tree
-from ralph.sandbox.bubblewrap import BubblewrapSandbox
 from ralph.train import host
-from ralph.train.environment import describe
-from ralph.validator.measure import Bench, Work, king_run, retried
+from ralph.validator.attempts import king_run, retried
+from ralph.validator.measure import Bench, Work
 from ralph_devnet.hostile import recipes
-from tests.evaluate import material
-from tests.train.material import RUNG, VOCABULARY, job, small_data
+from tests.train.material import RUNG, job
+from tests.validator.material import small_bench
 
 TRIES = 2
 SUBSET = Subset(shard="screen", rotation=0)
@@ -26,25 +24,7 @@ SUBSET = Subset(shard="screen", rotation=0)
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    root = tmp_path_factory.mktemp("bench")
-    data, sandbox = small_data(root), BubblewrapSandbox()
-    base = devnet_rules(genesis_tree=bytes(32), manifest=bytes(32), vocabulary=VOCABULARY, hidden=bytes(32), sources=())
-    crown = base.crown.model_copy(update={"rung": RUNG.name})
-    evaluation = material.rules(uniform=256, weighted=64, batch_rows=16)
-    rules = base.model_copy(update={"ladder": (RUNG,), "crown": crown, "evaluation": evaluation})
-    return Bench(
-        rules=rules,
-        sandbox=sandbox,
-        data=data,
-        hidden={SUBSET: data.validation.rows(None, RUNG.sequence)},
-        environment=describe(sandbox, genesis_recipe(), RUNG, scratch=root),
-        executor="validator",
-        round_index=0,
-        beacon_two=bytes(32),
-        king_losses={},
-        scratch=root,
-        genesis=genesis_recipe(),
-    )
+    return small_bench(tmp_path_factory.mktemp("bench"), SUBSET)
 
 
 def work(bench: Bench, recipe: Path, role: Role) -> Work:
@@ -87,7 +67,7 @@ def test_a_king_whose_numbers_never_repeat_has_failed_where_the_references_do(be
 
 
 def test_a_king_that_is_never_in_time_where_the_reference_is_not_either_is_nobodys_fault_but_ours(bench: Bench, tmp_path: Path) -> None:
-    slow = replace(bench, rules=bench.rules.model_copy(update={"ladder": (RUNG.model_copy(update={"timeout_s": 1}),)}))
+    slow = replace(bench, rules=bench.rules.model_copy(update={"ladder": (RUNG.model_copy(update={"timeout_s": 0}),)}))
     late = work(bench, recipes.payload("never_answers", tmp_path / "recipe"), "king")
     with pytest.raises(InfrastructureError) as held:
         king_run(slow, late, 1, reference=genesis_recipe())

@@ -14,6 +14,7 @@ from ralph.data.pool import open_pool
 from ralph.data.poolkey import key_beside
 from ralph.data.shards import open_data, prepare
 from ralph.evaluate.estimator import LN2
+from ralph.evaluate.loading import Model
 from ralph.evaluate.measure import Exam, score
 from ralph.judge.agreement import PoolEstimate, agreement, document_error
 from ralph.protocol.canonical import digest
@@ -70,12 +71,14 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
             found = []
             for one in rows:
                 exam = Exam(
-                    sandbox=sandbox,
-                    recipe=recipe,
-                    weights=weights,
-                    rung=RUNG,
+                    model=Model(
+                        sandbox=sandbox,
+                        recipe=recipe,
+                        weights=weights,
+                        rung=RUNG,
+                        vocabulary=VOCABULARY,
+                    ),
                     rules=material.rules(uniform=64, weighted=0, batch_rows=16),
-                    vocabulary=VOCABULARY,
                     rows=one,
                     key=digest("test/key", seed),
                     king=None,

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from ralph.judge.plan import Need
-from ralph.protocol.measurement import Measurement, Score
+from ralph.protocol.measurement import Measurement
 from ralph.protocol.network import LADDER
 from ralph.protocol.pool import Subset
 from ralph.protocol.rules import Rung
 from ralph.records.events import EventTable
 from ralph.validator.times import KIND, Costs, Times
+from tests import made
 
 KING, CHALLENGER = bytes([1]) * 32, bytes([2]) * 32
 TIMED = LADDER[0].model_copy(update={"max_time_ratio": 1.1})
@@ -20,25 +21,7 @@ KINGS = replace(CHALLENGERS, role="king", tree=KING)
 
 
 def measurement(need: Need) -> Measurement:
-    return Measurement(
-        round=3,
-        executor="5V",
-        role=need.role,
-        stage=need.stage,
-        tree=need.tree,
-        rung="C1",
-        seed=need.seed,
-        executed=need.executed,
-        subset=need.subset,
-        environment=bytes(32),
-        transcript_root=bytes(32),
-        segments_root=bytes(32),
-        weights=bytes(32),
-        parameters=1,
-        tokens=1,
-        score=None,
-        failure=None,
-    )
+    return made.measurement(role=need.role, stage=need.stage, tree=need.tree, seed=need.seed, executed=need.executed, subset=need.subset)
 
 
 @pytest.fixture
@@ -106,22 +89,8 @@ def test_whoever_runs_beside_the_king_to_judge_him_is_not_judged_by_his_time(eve
     assert judged(times(events), beside, 99.0) == measurement(beside)
 
 
-SCORE = Score(
-    val_bpb=2.5,
-    claimed_bpb=2.5,
-    correction_nats=0.0,
-    standard_error_nats=0.0,
-    worst_mismatch_nats=0.0,
-    cells=2560,
-    exceedances=0,
-    documents=1,
-    draw=bytes(32),
-    sources=(),
-)
-
-
 def scored(need: Need, cells: int = 2560) -> Measurement:
-    return measurement(need).model_copy(update={"score": SCORE.model_copy(update={"cells": cells})})
+    return measurement(need).model_copy(update={"score": made.score(2.5, cells=cells)})
 
 
 def test_computing_at_test_time_is_bounded_by_a_multiple_of_the_kings_and_by_nothing_smaller(events: EventTable) -> None:

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +21,9 @@ from ralph.evaluate.core22.examinee import Examinee, SharedClaim, Start
 from ralph.evaluate.core22.results import TaskResult, grade_task
 from ralph.evaluate.core22.sitting import Progress, silent, sit
 from ralph.evaluate.estimator import bits_per_byte
-from ralph.evaluate.loading import open_model
-from ralph.interfaces import Sandbox, SandboxSpec
+from ralph.evaluate.loading import Model
 from ralph.protocol.measurement import TaskValue
-from ralph.protocol.rules import Rung
-from ralph.sandbox.limits import limits_for
-from ralph.train import finite, wire
 from ralph.train.channel import WorkerChannel
-from ralph.train.host import weight_limits
-from ralph.train.safetensors_header import parse
 
 logger = logging.getLogger(__name__)
 
@@ -129,45 +122,21 @@ class Examined:
         return {answer.entry.task.label: Kept.of(answer) for answer in self.answers}
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Model:
-    """A model and where it runs; counts the CPU time of its sandboxes.
-
-    Args:
-        sandbox: Where the recipe's code runs.
-        recipe: A materialised recipe tree.
-        weights: The model's safetensors file, foreign bytes.
-        rung: Shape and limits.
-        vocabulary: Number of token ids.
-    """
-
-    sandbox: Sandbox
-    recipe: Path
-    weights: bytes = field(repr=False)
-    rung: Rung
-    vocabulary: int
-    worker_cpu_s: float = 0.0
-    tensors: tuple[wire.Tensor, ...] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self.tensors = parse(self.weights, weight_limits(self.rung))
-        finite.check(self.tensors)
+def starting(model: Model) -> Start:
+    """Return what starts a fresh sandbox with the model in it, ready to be asked."""
 
     @contextmanager
-    def start(self) -> Iterator[Examinee]:
-        """Start a fresh sandbox with the model in it, and destroy it at the end."""
-        with self.sandbox.launch(SandboxSpec(recipe=self.recipe, limits=limits_for(self.rung))) as worker:
-            try:
-                channel = open_model(worker, recipe=self.recipe, rung=self.rung, vocabulary=self.vocabulary, tensors=self.tensors)
-                yield Examinee(
-                    claim=channel.claim,
-                    probe=lambda tokens, positions: channel.probe(tokens, positions, self.vocabulary),
-                    vocabulary=self.vocabulary,
-                    shared=_shared(channel) if channel.continues else None,
-                )
-            finally:
-                worker.kill()
-                self.worker_cpu_s += worker.cpu_seconds()
+    def started() -> Iterator[Examinee]:
+        with model.start() as worker:
+            channel = model.open(worker)
+            yield Examinee(
+                claim=channel.claim,
+                probe=lambda tokens, positions: channel.probe(tokens, positions, model.vocabulary),
+                vocabulary=model.vocabulary,
+                shared=_shared(channel) if channel.continues else None,
+            )
+
+    return started
 
 
 def examine(

@@ -1,5 +1,6 @@
 """The examination that the Rules guard with: the named items of the public bundle, refused where they are others or too few."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ralph.data.tokenizer import Tokenizer
@@ -10,8 +11,8 @@ from ralph.evaluate.core22.drawing import AuditRules
 from ralph.evaluate.core22.exam import Exam
 from ralph.evaluate.core22.examining import Examination
 from ralph.evaluate.core22.items import CODE
-from ralph.evaluate.core22.manifest import Manifest, TaskEntry, build
-from ralph.protocol.rules import ExamRules, TaskGuard
+from ralph.evaluate.core22.manifest import ItemSource, Manifest, TaskEntry, build
+from ralph.protocol.scoring_rules import ExamRules, TaskGuard
 
 NAME = "tasks"
 
@@ -21,19 +22,48 @@ def audit_rules(rules: ExamRules) -> AuditRules:
     return AuditRules(uniform=rules.uniform_options, weighted=rules.weighted_options, tau_nats=rules.tau_nats)
 
 
-def task_examination(
-    path: Path, guard: TaskGuard, rules: ExamRules, *, tokenizer: Tokenizer, sequence: int, batch_rows: int, filler: Tokens
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """How the rows of an exam are made.
+
+    Args:
+        tokenizer: The track's.
+        sequence: T of the decision rung.
+        batch_rows: Rows of every batch.
+        filler: int32[T+1] of unrelated public text.
+    """
+
+    tokenizer: Tokenizer
+    sequence: int
+    batch_rows: int
+    filler: Tokens = field(repr=False)
+
+
+def audited_examination(
+    name: str, bundle: ItemSource, manifest: Manifest, setting: Setting, rules: ExamRules, *, together: str | None = None
 ) -> Examination:
+    """Return an examination on named items, by whose answers only what an audit can see counts."""
+    audited = audit_rules(rules)
+    exam = Exam(
+        bundle=bundle,
+        manifest=manifest,
+        tokenizer=setting.tokenizer,
+        sequence=setting.sequence,
+        batch_rows=setting.batch_rows,
+        filler=setting.filler,
+        margin_nats=audited.margin_nats,
+    )
+    return Examination(name=name, exam=exam, rules=audited, together=together)
+
+
+def task_examination(path: Path, guard: TaskGuard, rules: ExamRules, setting: Setting) -> Examination:
     """Open the bundle and return the examination that its guard names.
 
     Args:
         path: Folder or zip file of the bundle.
         guard: Which items.
         rules: How they are audited.
-        tokenizer: The track's.
-        sequence: T of the decision rung.
-        batch_rows: Rows of every batch.
-        filler: int32[T+1] of unrelated public text.
+        setting: How rows are made.
 
     Raises:
         ConfigurationError: ``OPS-DATA``, the bundle has other items, or a task too few to be audited.
@@ -46,17 +76,7 @@ def task_examination(
     narrow = [entry.task.label for entry in manifest.entries if not has_room(entry, rules)]
     if narrow:
         raise ConfigurationError(f"too few items to audit {', '.join(narrow)}: leave them out of the guarded tasks", code=CODE)
-    audited = audit_rules(rules)
-    exam = Exam(
-        bundle=bundle,
-        manifest=manifest,
-        tokenizer=tokenizer,
-        sequence=sequence,
-        batch_rows=batch_rows,
-        filler=filler,
-        margin_nats=audited.margin_nats,
-    )
-    return Examination(name=NAME, exam=exam, rules=audited)
+    return audited_examination(NAME, bundle, manifest, setting, rules)
 
 
 def guard_of(manifest: Manifest, *, tasks: tuple[str, ...], items: int) -> TaskGuard:

@@ -21,15 +21,13 @@ from ralph.data.pool import HiddenPool, open_pool
 from ralph.data.tokenizer import Tokenizer
 from ralph.errors import ConfigurationError, CorruptStateError, UntrustedInputError
 from ralph.evaluate.active import active_subset
-from ralph.evaluate.cells import Tokens
-from ralph.evaluate.core22.exam import Exam
 from ralph.evaluate.core22.examining import Examination
-from ralph.evaluate.core22.guarded import audit_rules
+from ralph.evaluate.core22.guarded import Setting, audited_examination
 from ralph.evaluate.core22.items import CODE, MAX_LINE_BYTES, Item, LanguageModeling, MultipleChoice, Schema, item_digest, parse_item
 from ralph.evaluate.core22.manifest import build
 from ralph.evaluate.core22.tasks import Chance, Task, TaskType
 from ralph.protocol.pool import OpenedSubset, PoolCommitment, ShardName, Subset
-from ralph.protocol.rules import PRIVATE_ITEMS, ExamRules, PrivateGuard
+from ralph.protocol.scoring_rules import PRIVATE_ITEMS, ExamRules, PrivateGuard
 
 SCHEMAS = tuple(sorted(kind.value for kind in TaskType))
 MAX_LICENCE = 500
@@ -222,12 +220,9 @@ def private_examination(
     guard: PrivateGuard,
     rules: ExamRules,
     *,
+    setting: Setting,
     beacon: bytes,
     hotkey: str,
-    tokenizer: Tokenizer,
-    sequence: int,
-    batch_rows: int,
-    filler: Tokens,
 ) -> Examination:
     """Open the items that are active in the first rotation and return the examination over them.
 
@@ -235,12 +230,9 @@ def private_examination(
         pool: The private items.
         guard: How many are active.
         rules: How they are audited.
+        setting: How rows are made.
         beacon: Of the rotation, public.
         hotkey: Of the validator.
-        tokenizer: The track's, and so on as ``task_examination``.
-        sequence: T.
-        batch_rows: Rows of every batch.
-        filler: int32[T+1].
 
     Raises:
         ConfigurationError: OPS-DATA, fewer items than are to be active.
@@ -253,17 +245,8 @@ def private_examination(
     places = active_subset(beacon=beacon, hotkey=hotkey, subset=subset, places=range(len(held)), count=guard.items)
     by_kind = {kind: tuple(held[place].item for place in places if held[place].kind is kind) for kind in TaskType}
     source = ActiveItems(by_kind={kind: items for kind, items in by_kind.items() if items})
-    audited = audit_rules(rules)
-    exam = Exam(
-        bundle=source,
-        manifest=replace(build(source), absent=()),
-        tokenizer=tokenizer,
-        sequence=sequence,
-        batch_rows=batch_rows,
-        filler=filler,
-        margin_nats=audited.margin_nats,
-    )
-    return Examination(name=PRIVATE_ITEMS, exam=exam, rules=audited, together=PRIVATE_ITEMS)
+    manifest = replace(build(source), absent=())
+    return audited_examination(PRIVATE_ITEMS, source, manifest, setting, rules, together=PRIVATE_ITEMS)
 
 
 def licences(items: Iterable[PrivateItem]) -> Iterator[str]:

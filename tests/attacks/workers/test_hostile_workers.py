@@ -69,8 +69,8 @@ def test_answers_stashed_in_one_sandbox_are_not_found_in_the_next(tmp_path: Path
     truth = trained().losses
     position = CELLS.position(np.arange(CELLS.count))
     stored = (position >= 8) & (position < 16)
-    with hostile.start() as first, hostile.start() as second:
-        channel = hostile.open(first)
+    with hostile.model.start() as first, hostile.model.start() as second:
+        channel = hostile.model.open(first)
         once, twice = (claiming.collect(channel.claim, ROWS, batch_rows=RULES.batch_rows, key=KEY) for _ in range(2))
         first.kill()
         answers = hostile.truths(second, np.arange(CELLS.count))

@@ -18,10 +18,11 @@ import torch
 
 from ralph.evaluate.core22.bundle import Bundle
 from ralph.evaluate.core22.exam import Exam
-from ralph.evaluate.core22.examining import Model
+from ralph.evaluate.core22.examining import starting
 from ralph.evaluate.core22.manifest import build
 from ralph.evaluate.core22.results import right
 from ralph.evaluate.core22.sitting import sit
+from ralph.evaluate.loading import Model
 from ralph.interfaces import Sandbox
 from ralph.protocol.network import LADDER
 from ralph.protocol.rules import Rung
@@ -78,10 +79,10 @@ def compare(bundle: Bundle, rung: Rung, weights: bytes, tasks: tuple[str, ...], 
         sides = []
         for shared in (False, True):
             model = Model(sandbox=sandbox, recipe=RECIPE, weights=weights, rung=rung, vocabulary=VOCABULARY)
-            with model.start():
+            with starting(model)():
                 pass
             start_s, begin = model.worker_cpu_s, time.process_time()
-            with model.start() as examinee:
+            with starting(model)() as examinee:
                 assert examinee.shared is not None
                 (answers,) = sit(exam, examinee if shared else replace(examinee, shared=None), key=KEY)
             sides.append((answers, model.worker_cpu_s - 2 * start_s, time.process_time() - begin))

@@ -13,6 +13,7 @@ from ralph.data.poolkey import PoolKey
 from ralph.errors import ConfigurationError, CorruptStateError, UntrustedInputError
 from ralph.evaluate.active import Committed, Drawn, active_subset, verify_opened
 from ralph.evaluate.core22.audit import audit
+from ralph.evaluate.core22.guarded import Setting
 from ralph.evaluate.core22.private import (
     ASKED_SHARD,
     PrivateItem,
@@ -29,7 +30,7 @@ from ralph.evaluate.core22.sitting import sit
 from ralph.evaluate.core22.tasks import TASKS, TaskType
 from ralph.protocol.network import DEVNET_EXAM
 from ralph.protocol.pool import SHARDS, PoolLeaves, Subset, verify_refresh
-from ralph.protocol.rules import PrivateGuard
+from ralph.protocol.scoring_rules import PrivateGuard
 from tests.evaluate.core22 import material
 from tests.evaluate.core22.material import DRAW_KEY, ORDER_KEY, Honest, examinee
 
@@ -106,12 +107,11 @@ def examination(sealed: HiddenPool, items: int = 30):
         sealed,
         guard(sealed, items),
         DEVNET_EXAM,
+        setting=Setting(
+            tokenizer=material.tokenizer(), sequence=material.SEQUENCE, batch_rows=material.BATCH_ROWS, filler=material.filler()
+        ),
         beacon=BEACON,
         hotkey=HOTKEY,
-        tokenizer=material.tokenizer(),
-        sequence=material.SEQUENCE,
-        batch_rows=material.BATCH_ROWS,
-        filler=material.filler(),
     )
 
 
